@@ -1,0 +1,11 @@
+module github.com/teebroker/teebroker
+
+go 1.26.0
+
+require (
+	github.com/go-jose/go-jose/v4 v4.1.9 // indirect
+	github.com/google/go-sev-guest v0.15.0 // indirect
+	github.com/google/go-tdx-guest v0.3.1 // indirect
+	golang.org/x/crypto v0.58.0 // indirect
+	google.golang.org/protobuf v1.36.12 // indirect
+)

@@ -1,0 +1,101 @@
+package strictjson_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/teebroker/teebroker/internal/strictjson"
+)
+
+type embedded struct {
+	Deep uint64 `json:"deep"`
+}
+
+type doc struct {
+	Name string                     `json:"name"`
+	N    uint64                     `json:"n"`
+	Flag bool                       `json:"flag"`
+	List []doc                      `json:"list"`
+	Map  map[string]uint64          `json:"map"`
+	Ptr  *uint64                    `json:"ptr"`
+	Raw  json.RawMessage            `json:"raw"`
+	B64  strictjson.Base64          `json:"b64"`
+	Hex  strictjson.Hex             `json:"hex"`
+	Hid  string                     `json:"-"`
+	Arr  [2]uint64                  `json:"arr"`
+	Hexs []strictjson.Hex           `json:"hexs"`
+	Raws map[string]json.RawMessage `json:"raws"`
+	embedded
+	embeddedNamed `json:"inner"`
+}
+
+type embeddedNamed struct{}
+
+func TestUnmarshal(t *testing.T) {
+	for _, tt := range []struct{ name, in, err string }{
+		{"all", `{"name":"é😀","n":1,"flag":true,"list":[{"n":2}],"map":{"A":1},"ptr":null,"raw":{"x":[1]},"b64":"_w","hex":"ff","hexs":["00"],"raws":{"q":{"a":null}}}`, ""},
+		{"empty", `{}`, ""},
+		{"surrogate pair", `{"name":"\ud83d\ude00"}`, ""},
+		{"escaped backslash before u", `{"name":"\\ud83d"}`, ""},
+		{"unknown", `{"nam":1}`, "unknown member"},
+		{"unknown below", `{"list":[{"x":1}]}`, "unknown member"},
+		{"case variant", `{"Name":"x"}`, "unknown member"},
+		{"hidden", `{"-":"x"}`, "unknown member"},
+		{"duplicate", `{"n":1,"n":1}`, "duplicate"},
+		{"duplicate by escape", `{"n":1,"\u006e":1}`, "duplicate"},
+		{"case-variant duplicate", `{"map":{"a":1,"A":2}}`, "duplicate"},
+		{"duplicate in raw", `{"raw":{"x":{"y":1,"y":2}}}`, "duplicate"},
+		{"null", `null`, "null"},
+		{"null string", `{"name":null}`, "null"},
+		{"null list", `{"list":null}`, "null"},
+		{"null in list", `{"list":[null]}`, "null"},
+		{"null base64", `{"b64":null}`, "not a string"},
+		{"high surrogate", `{"name":"\ud800"}`, "surrogate"},
+		{"low surrogate", `{"name":"\udc00"}`, "surrogate"},
+		{"two high surrogates", `{"name":"\ud800\ud800"}`, "surrogate"},
+		{"surrogate then text", `{"name":"\ud800xudc00"}`, "surrogate"},
+		{"surrogate in raw", `{"raw":"\ud800"}`, "surrogate"},
+		{"invalid UTF-8", "{\"name\":\"\xff\"}", "UTF-8"},
+		{"trailing", `{} {}`, "trailing"},
+		{"trailing junk", `{}x`, "trailing"},
+		{"empty input", ``, "unexpected EOF"},
+		{"cut", `{"name":`, "unexpected EOF"},
+		{"float", `{"n":1.5}`, "number"},
+		{"negative", `{"n":-1}`, "number"},
+		{"string for number", `{"n":"1"}`, "string"},
+		{"object for string", `{"name":{}}`, "object where"},
+		{"array for object", `[]`, "array where"},
+		{"fixed array", `{"arr":[1,2]}`, "array where"},
+		{"padding", `{"b64":"_w=="}`, "base64url"},
+		{"other alphabet", `{"b64":"/w"}`, "base64url"},
+		{"stray bits", `{"b64":"_x"}`, "base64url"},
+		{"line break", `{"b64":"_w\n"}`, "base64url"},
+		{"upper-case hex", `{"hex":"FF"}`, "hexadecimal"},
+		{"odd hex", `{"hex":"f"}`, "hexadecimal"},
+		{"deep", strings.Repeat(`{"list":[`, 9) + strings.Repeat(`]}`, 9), "deep"},
+		{"deep raw", `{"raw":` + strings.Repeat(`[`, 17) + strings.Repeat(`]`, 17) + `}`, "deep"},
+	} {
+		var d doc
+		err := strictjson.Unmarshal([]byte(tt.in), &d)
+		if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("%s: %v, want %q", tt.name, err, tt.err)
+		}
+	}
+}
+
+func FuzzUnmarshal(f *testing.F) {
+	f.Add([]byte(`{"name":"\ud83d\ude00","list":[{"n":2}],"map":{"A":1},"raw":{"x":[1]},"b64":"_w"}`))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var strict, lax doc
+		if strictjson.Unmarshal(in, &strict) != nil {
+			return
+		}
+		dec := json.NewDecoder(bytes.NewReader(in))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&lax); err != nil {
+			t.Errorf("accepts what encoding/json refuses: %v", err)
+		}
+	})
+}

@@ -1,0 +1,18 @@
+package teebroker_test
+
+import (
+	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/nonce"
+	"github.com/teebroker/teebroker/policy"
+	"github.com/teebroker/teebroker/snp"
+)
+
+var (
+	_ policy.Rule       = snp.ReferenceValues{}
+	_ evidence.Verifier = (*snp.Verifier)(nil)
+	_ nonce.Issuer      = (*nonce.HMAC)(nil)
+	_ nonce.Recipe      = nonce.V1{}
+	_ nonce.Recipe      = nonce.SVSM{}
+	_ nonce.Recipe      = nonce.CoCo{}
+	_ nonce.Recipe      = nonce.CoCoDevice{}
+)
