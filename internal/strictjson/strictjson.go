@@ -154,7 +154,7 @@ func object(dec *json.Decoder, t reflect.Type, depth int) error {
 		} else {
 			seen[folded] = true
 		}
-		member := (reflect.Type)(nil)
+		member := reflect.Type(nil)
 		switch {
 		case t == nil:
 		case t.Kind() == reflect.Map:

@@ -28,15 +28,14 @@ type doc struct {
 	Hexs []strictjson.Hex           `json:"hexs"`
 	Raws map[string]json.RawMessage `json:"raws"`
 	embedded
-	embeddedNamed `json:"inner"`
 }
-
-type embeddedNamed struct{}
 
 func TestUnmarshal(t *testing.T) {
 	for _, tt := range []struct{ name, in, err string }{
 		{"all", `{"name":"é😀","n":1,"flag":true,"list":[{"n":2}],"map":{"A":1},"ptr":null,"raw":{"x":[1]},"b64":"_w","hex":"ff","hexs":["00"],"raws":{"q":{"a":null}}}`, ""},
 		{"empty", `{}`, ""},
+		{"embedded", `{"deep":3}`, ""},
+		{"name of the embedded struct", `{"embedded":{"deep":3}}`, "unknown member"},
 		{"surrogate pair", `{"name":"\ud83d\ude00"}`, ""},
 		{"escaped backslash before u", `{"name":"\\ud83d"}`, ""},
 		{"unknown", `{"nam":1}`, "unknown member"},
