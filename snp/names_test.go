@@ -1,0 +1,29 @@
+package snp_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/teebroker/teebroker/snp"
+)
+
+func TestNames(t *testing.T) {
+	chip := snp.ChipID{0xAB, 1, 2, 3, 4, 5, 6, 7, 8}
+	genoa := snp.TCB{Line: snp.Genoa, Bootloader: 10, Firmware: 27, Microcode: 255}
+	turin := snp.TCB{Line: snp.Turin, FMC: 1, Bootloader: 2, TEE: 3, Firmware: 4, Microcode: 81}
+	for _, c := range []struct{ got, want string }{
+		{snp.VCEKName(chip, genoa), "/vcek/v1/Genoa/ab0102030405060708" + strings.Repeat("00", 55) + "?blSPL=10&teeSPL=0&snpSPL=27&ucodeSPL=255"},
+		{snp.VCEKName(chip, turin), "/vcek/v1/Turin/ab01020304050607?fmcSPL=1&blSPL=2&teeSPL=3&snpSPL=4&ucodeSPL=81"},
+		{snp.VLEKName(genoa), "/vlek/v1/Genoa/cert?blSPL=10&teeSPL=0&snpSPL=27&ucodeSPL=255"},
+		{snp.CRLName(snp.Milan, snp.VCEK), "/vcek/v1/Milan/crl"},
+		{snp.CRLName(snp.Turin, snp.VLEK), "/vlek/v1/Turin/crl"},
+		{snp.VCEKName(chip, snp.TCB{}), ""},
+		{snp.VLEKName(snp.TCB{}), ""},
+		{snp.CRLName(0, snp.VCEK), ""},
+		{snp.CRLName(snp.Milan, 0), ""},
+	} {
+		if c.got != c.want {
+			t.Errorf("got %s, want %s", c.got, c.want)
+		}
+	}
+}
