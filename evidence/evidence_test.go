@@ -221,6 +221,30 @@ func TestValueEqual(t *testing.T) {
 	}
 }
 
+func TestValueSameKind(t *testing.T) {
+	kinds := [][]evidence.Value{
+		{evidence.Bool(false), evidence.Bool(true)},
+		{evidence.Uint(0), evidence.Uint(1)},
+		{evidence.Text(""), evidence.Text("00")},
+		{evidence.Bytes(nil), evidence.Bytes([]byte{0})},
+		{evidence.Time(time.Unix(0, 0)), evidence.Time(time.Unix(1, 0))},
+		{evidence.List(), evidence.List(evidence.Uint(1))},
+	}
+	for i, vs := range kinds {
+		for j, ws := range kinds {
+			if vs[0].SameKind(ws[1]) != (i == j) {
+				t.Errorf("%v and %v of one kind: %v", vs[0], ws[1], i != j)
+			}
+		}
+		if vs[0].SameKind(evidence.Value{}) || (evidence.Value{}).SameKind(vs[0]) {
+			t.Errorf("%v and absent of one kind", vs[0])
+		}
+	}
+	if (evidence.Value{}).SameKind(evidence.Value{}) {
+		t.Error("absent has a kind")
+	}
+}
+
 func TestSet(t *testing.T) {
 	var zero evidence.Set[int]
 	if zero.Has(0) || zero.IsAnything() || evidence.OneOf[int]().Has(0) {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -52,6 +53,13 @@ func (v Value) Equal(w Value) bool {
 		return ok && slices.EqualFunc(x, y, Value.Equal)
 	}
 	return v.v == w.v
+}
+
+// SameKind reports whether v and w are both numbers, or both bytes, and so on.
+// That two Values differ says something only if they are. The kind of an
+// absent Value is that of none.
+func (v Value) SameKind(w Value) bool {
+	return v.v != nil && reflect.TypeOf(v.v) == reflect.TypeOf(w.v)
 }
 
 // Uint returns the number that v is, or false.
