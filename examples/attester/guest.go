@@ -1,0 +1,132 @@
+package main
+
+import (
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"strings"
+
+	"github.com/teebroker/teebroker/examples/internal/cli"
+	"github.com/teebroker/teebroker/snp"
+)
+
+// guest is which guest is meant, as the flags say.
+type guest struct {
+	tee      string
+	dir      string // of the simulated platform, or ""
+	line     snp.Line
+	tenant   string
+	instance *[16]byte
+	hostData *[32]byte
+}
+
+// guestFlags registers the flags that several commands share.
+func guestFlags(fs *flag.FlagSet) *guest {
+	g := &guest{}
+	fs.Func("tee", "`TEE` of the guest: snp", g.setTEE)
+	fs.StringVar(&g.dir, "simulate", "", "use the simulated platform in the folder `DIR`, made at first use")
+	fs.Func("product", "`LINE` of the simulated chip: Milan, Genoa or Turin (default Turin)", g.setLine)
+	fs.Func("tenant", "`TENANT` the simulated guest was launched for (default \"default\")", g.setTenant)
+	fs.Func("instance", "`UUID` of the instance the simulated guest was launched for", g.setInstance)
+	fs.Func("host-data", "HOST_DATA of the simulated guest: `HEX` of up to 32 bytes, instead of the one for -tenant and -instance", g.setHostData)
+	return g
+}
+
+func (g *guest) setTEE(s string) error {
+	switch s {
+	case "snp":
+		g.tee = s
+		return nil
+	case "tdx", "cca":
+		return fmt.Errorf("%s is not supported yet", s)
+	}
+	return errors.New("no such TEE")
+}
+
+func (g *guest) setLine(s string) error {
+	for line := snp.Milan; line <= snp.Turin; line++ {
+		if line.String() == s {
+			g.line = line
+			return nil
+		}
+	}
+	return errors.New("want Milan, Genoa or Turin")
+}
+
+func (g *guest) setTenant(s string) error {
+	if s == "" || len(s) > 64 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+		return errors.New("want 1 to 64 of a-z, 0-9 and -")
+	}
+	g.tenant = s
+	return nil
+}
+
+func (g *guest) setInstance(s string) error {
+	id, err := cli.ParseUUID(s)
+	if err != nil {
+		return err
+	}
+	g.instance = &id
+	return nil
+}
+
+func (g *guest) setHostData(s string) error {
+	b, err := hex.DecodeString(strings.ToLower(s))
+	if err != nil {
+		return err
+	}
+	g.hostData = new([32]byte)
+	if len(b) == 0 || len(b) > len(g.hostData) {
+		return errors.New("want 1 to 32 bytes")
+	}
+	copy(g.hostData[:], b)
+	return nil
+}
+
+// simulatedOnly reports whether a flag was given that only a simulated guest
+// can follow.
+func (g *guest) simulatedOnly() bool {
+	return g.line != 0 || g.tenant != "" || g.instance != nil || g.hostData != nil
+}
+
+// product returns the Line, Turin unless another was asked for.
+func (g *guest) product() snp.Line {
+	if g.line == 0 {
+		return snp.Turin
+	}
+	return g.line
+}
+
+// launchData returns the HOST_DATA of the guest: as given, or its launch
+// identity, or zero for a guest that was launched for nobody in particular.
+func (g *guest) launchData() ([32]byte, error) {
+	switch {
+	case g.hostData != nil:
+		return *g.hostData, nil
+	case g.instance != nil && g.tenant != "":
+		return launchIdentity(g.tenant, *g.instance), nil
+	case g.instance != nil:
+		return launchIdentity("default", *g.instance), nil
+	case g.tenant != "":
+		return [32]byte{}, cli.Usagef("-tenant needs -instance")
+	}
+	return [32]byte{}, nil
+}
+
+// launchIdentity is the value of docs/protocol.md, section 8: SHA-256 of a label
+// and of both names, each after its length in four bytes, big-endian.
+func launchIdentity(tenant string, instance [16]byte) [32]byte {
+	b := []byte("teebroker/v1/launch")
+	for _, field := range []string{tenant, string(instance[:])} {
+		b = append(binary.BigEndian.AppendUint32(b, uint32(len(field))), field...)
+	}
+	return sha256.Sum256(b)
+}
+
+// measurement is the launch digest of the simulated guest, whose image is no
+// more than its name.
+func measurement() [48]byte { return sha512.Sum384([]byte("teebroker simulated guest")) }

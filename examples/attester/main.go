@@ -1,0 +1,36 @@
+// Command attester is the guest's side: it asks the hardware for evidence, or
+// a simulated platform that it keeps in a folder.
+//
+//	attester quote|roots|show [flags]
+//
+// Exit status: 0 done, 2 usage, or no device and no platform to ask.
+package main
+
+import (
+	"io"
+	"os"
+
+	"github.com/teebroker/teebroker/examples/internal/cli"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(args []string, stdout, stderr io.Writer) int {
+	return attester(openDevice).Main(args, stdout, stderr)
+}
+
+// attester returns the program, with open to find the device of a real guest.
+func attester(open func() (device, error)) cli.Group {
+	return cli.Group{
+		Name: "attester",
+		About: `
+The guest's side: asks the hardware for evidence. With -simulate DIR it asks a
+simulated platform instead, whose root, chip and keys are made in DIR at first
+use. Nobody trusts a simulated platform who was not told to:
+
+  attester quote -tee snp -simulate sim -report-data 5f0c… -out report.bin
+  attester roots -simulate sim -out roots.pem
+  verify -roots roots.pem -endorsements report.bin.endorsements -binding 5f0c… report.bin`,
+		Commands: []cli.Command{quoteCommand(open), rootsCommand(), showCommand()},
+	}
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/examples/internal/cli"
+)
+
+// quote is evidence as the platform made it, and what endorses it by file name.
+type quote struct {
+	raw          []byte
+	endorsements map[string][]byte
+}
+
+// Names in the folder of endorsements.
+const (
+	tableFile = "certificates.bin" // as the host delivered it
+	vekFile   = "vcek.der"
+	crlFile   = "vcek.crl"
+)
+
+func quoteCommand(open func() (device, error)) cli.Command {
+	return cli.Command{
+		Name: "attester quote",
+		About: `
+Write evidence signed for -report-data to a file, and its endorsements beside it.
+
+Evidence goes to FILE as the hardware made it, what endorses it to the folder
+FILE.endorsements. In a confidential VM:
+
+  attester quote -tee snp -report-data 5f0c… -out report.bin
+
+From a simulated Genoa, as a guest launched for an instance of tenant acme:
+
+  attester quote -tee snp -simulate sim -product Genoa -tenant acme \
+    -instance 7d1f0b3e-5c1a-4f8e-9b52-0c6a3a6f2d11 -report-data 5f0c… -out report.bin`,
+		Setup: func(fs *flag.FlagSet) cli.Action { return setupQuote(fs, open) },
+	}
+}
+
+func setupQuote(fs *flag.FlagSet, open func() (device, error)) cli.Action {
+	var data evidence.Binding
+	var out string
+	g := guestFlags(fs)
+	fs.Func("report-data", "what to have signed: `HEX` of up to 64 bytes, followed by zeros", func(s string) error {
+		b, err := hex.DecodeString(strings.ToLower(s))
+		if err != nil {
+			return err
+		}
+		data, err = evidence.NewBinding(b)
+		return err
+	})
+	fs.StringVar(&out, "out", "", "write evidence to `FILE`, endorsements to FILE.endorsements")
+	return func(args []string, _ io.Writer) (bool, error) {
+		switch {
+		case len(args) != 0:
+			return false, cli.Usagef("unexpected argument %q", args[0])
+		case g.tee == "":
+			return false, cli.Usagef("-tee is required")
+		case out == "" || !data.Checked():
+			return false, cli.Usagef("-report-data and -out are required")
+		}
+		q, err := g.quote(open, data)
+		if err != nil {
+			return false, err
+		}
+		return true, q.write(out)
+	}
+}
+
+// quote asks the simulated platform or the device.
+func (g *guest) quote(open func() (device, error), data evidence.Binding) (quote, error) {
+	if g.dir != "" {
+		return g.simulatedQuote(context.Background(), data)
+	}
+	if g.simulatedOnly() {
+		return quote{}, cli.Usagef("-product, -tenant, -instance and -host-data describe a simulated guest: they need -simulate")
+	}
+	d, err := open()
+	if err != nil {
+		return quote{}, fmt.Errorf("no SEV-SNP guest device here: %w; -simulate DIR does without", err)
+	}
+	return deviceQuote(d, data)
+}
+
+// write replaces file and the folder beside it. Files of other names in the
+// folder are left alone.
+func (q quote) write(file string) error {
+	dir := file + ".endorsements"
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, name := range []string{tableFile, vekFile, crlFile} {
+		if err := q.writeEndorsement(filepath.Join(dir, name), q.endorsements[name]); err != nil {
+			return err
+		}
+	}
+	return cli.WriteFile(file, q.raw, 0o644)
+}
+
+// writeEndorsement writes data, or without data removes what an earlier quote left.
+func (q quote) writeEndorsement(path string, data []byte) error {
+	if data != nil {
+		return cli.WriteFile(path, data, 0o644)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}

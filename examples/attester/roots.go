@@ -1,0 +1,64 @@
+package main
+
+import (
+	"encoding/pem"
+	"flag"
+	"io"
+
+	"github.com/teebroker/teebroker/examples/internal/cli"
+	"github.com/teebroker/teebroker/snp"
+)
+
+func rootsCommand() cli.Command {
+	return cli.Command{
+		Name: "attester roots",
+		About: `
+Write the trust anchors of a simulated platform to a PEM file, for verify -roots.
+
+They are of every line that a quote was made of so far; of Turin, which is then
+made, if there was none:
+
+  attester roots -simulate sim -out roots.pem
+  verify -roots roots.pem -endorsements report.bin.endorsements report.bin`,
+		Setup: setupRoots,
+	}
+}
+
+func setupRoots(fs *flag.FlagSet) cli.Action {
+	dir := fs.String("simulate", "", "the simulated platform in the folder `DIR`")
+	out := fs.String("out", "", "write the certificates to this `PEM` file")
+	return func(args []string, _ io.Writer) (bool, error) {
+		switch {
+		case len(args) != 0:
+			return false, cli.Usagef("unexpected argument %q", args[0])
+		case *dir == "" || *out == "":
+			return false, cli.Usagef("-simulate and -out are required")
+		}
+		roots, err := simulatedRoots(*dir)
+		if err != nil {
+			return false, err
+		}
+		return true, cli.WriteFile(*out, roots, 0o644)
+	}
+}
+
+// simulatedRoots returns the anchors of every platform in dir as PEM.
+func simulatedRoots(dir string) ([]byte, error) {
+	ps, err := openPlatforms(dir)
+	if err == nil && len(ps) == 0 {
+		ps = make([]*platform, 1)
+		ps[0], err = openPlatform(dir, snp.Turin)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var roots []byte
+	for _, p := range ps {
+		for _, a := range p.amd.Anchors() {
+			for _, der := range [][]byte{a.ARK, a.ASK, a.ASVK} {
+				roots = append(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+			}
+		}
+	}
+	return roots, nil
+}
