@@ -1,0 +1,133 @@
+// Command verify tells whether evidence is genuine and, given a policy,
+// acceptable.
+//
+//	verify [flags] FILE
+//
+// Exit status: 0 yes, 1 no, 2 usage or unreadable input. A file that can be
+// read and is no evidence is a no.
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/examples/internal/cli"
+)
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(args []string, stdout, stderr io.Writer) int {
+	return cli.Command{Name: "verify", Args: "FILE", About: about, Setup: setup}.Main(args, stdout, stderr)
+}
+
+const about = `
+Is this evidence genuine and current, and is it acceptable?
+
+FILE is evidence as the hardware made it: for AMD SEV-SNP a report of 1184
+bytes. Flags come before FILE. Genuine means that every check of the format
+passed, up to the vendor's root and its revocation lists.
+
+  verify -endorsements vcek.der,milan.crl report.bin
+
+What you know of revocation comes from -endorsements. Without a list the answer
+is no, unless you say that you can do without:
+
+  verify -endorsements vcek.der -allow-no-revocation report.bin
+
+Was it signed for this nonce, and may such a guest run? Evidence of long ago is
+read with the clock of its time:
+
+  verify -endorsements certs/ -binding 5f0c… -policy policy.json report.bin
+  verify -endorsements vcek.der -allow-no-revocation -at 2025-06-01T00:00:00Z -json report.bin
+
+With -policy and without -binding everything but the binding is judged. In the
+JSON, accepted is null without -policy and false for what is not authentic.`
+
+// options are the command line.
+type options struct {
+	tee               *tee // nil: told from the evidence
+	endorsements      cli.List
+	roots             cli.List
+	policy            string
+	now               time.Time
+	binding           evidence.Binding // zero: none given
+	allowNoRevocation bool
+	json              bool
+}
+
+func setup(fs *flag.FlagSet) cli.Action {
+	o := options{now: time.Now()}
+	fs.Func("format", "`FORMAT` of the evidence: auto, snp, tdx, cca or vtpm (default auto)", o.setFormat)
+	fs.Var(&o.endorsements, "endorsements", "`PATH,…` of files and folders with VCEK or VLEK, certificate table, CRLs")
+	fs.Var(&o.roots, "roots", "`PEM,…` files with trust anchors, instead of the vendors'")
+	fs.StringVar(&o.policy, "policy", "", "judge by the policy document `FILE`")
+	fs.Func("at", "judge validity at this `TIME`, such as 2025-06-01T00:00:00Z (default now)", o.setTime)
+	fs.Func("binding", "what must have been signed: `HEX` of up to 64 bytes", o.setBinding)
+	fs.BoolVar(&o.allowNoRevocation, "allow-no-revocation", false, "do without revocation lists: nothing is known of stolen keys")
+	fs.Bool("allow-no-tcb", false, "TDX: signatures and chain only; means nothing to the other formats")
+	fs.BoolVar(&o.json, "json", false, "print one JSON object")
+	return func(args []string, stdout io.Writer) (bool, error) {
+		if len(args) != 1 {
+			return false, cli.Usagef("want one FILE after the flags, got %d arguments", len(args))
+		}
+		return o.verify(context.Background(), args[0], stdout)
+	}
+}
+
+func (o *options) setFormat(s string) error {
+	if s == "auto" {
+		return nil
+	}
+	for _, t := range tees() {
+		if t.name == s {
+			o.tee = &t
+			return nil
+		}
+	}
+	switch s {
+	case "tdx", "cca", "vtpm":
+		return fmt.Errorf("%s is not supported yet", s)
+	}
+	return errors.New("no such format")
+}
+
+func (o *options) setTime(s string) (err error) {
+	o.now, err = time.Parse(time.RFC3339, s)
+	return err
+}
+
+func (o *options) setBinding(s string) error {
+	b, err := hex.DecodeString(strings.ToLower(s))
+	if err != nil {
+		return err
+	}
+	o.binding, err = evidence.NewBinding(b)
+	return err
+}
+
+// verify reads everything, judges, prints, and returns the answer.
+func (o *options) verify(ctx context.Context, file string, stdout io.Writer) (bool, error) {
+	in, err := o.read(file)
+	if err != nil {
+		return false, err
+	}
+	r, err := judge(ctx, in)
+	if err != nil {
+		return false, err
+	}
+	if o.json {
+		return r.yes(), cli.WriteJSON(stdout, r)
+	}
+	page := cli.NewPage(stdout)
+	r.print(page, in)
+	_, err = page.WriteTo(stdout)
+	return r.yes(), err
+}
