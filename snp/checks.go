@@ -1,10 +1,6 @@
 package snp
 
-import (
-	"slices"
-
-	"github.com/teebroker/teebroker/evidence"
-)
+import "github.com/teebroker/teebroker/evidence"
 
 // Names of checks; see [Checks].
 const (
@@ -63,10 +59,4 @@ func Checks() []evidence.Check {
 // fail returns the error of a check.
 func fail(check string, reason evidence.Reason, field string, cause error) *evidence.Error {
 	return &evidence.Error{Format: Format, Reason: reason, Check: check, Field: field, Err: cause}
-}
-
-// skipped returns e, whose check comes after those named.
-func skipped(e *evidence.Error, names []string) *evidence.Error {
-	e.Skipped = slices.Clone(names)
-	return e
 }

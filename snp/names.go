@@ -26,8 +26,7 @@ func VLEKName(tcb TCB) string {
 }
 
 // CRLName returns the name under which a Verifier asks its Source for the list
-// of revoked certificates of kind. Both kinds have one list, which the ARK of
-// line signs, and two names for it. It is "" for no Line or no KeyKind.
+// of revoked keys of kind and their CA, which the ARK of line signs. It is "" for no Line or no KeyKind.
 func CRLName(line Line, kind KeyKind) string {
 	if line == 0 {
 		return ""

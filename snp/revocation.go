@@ -1,0 +1,89 @@
+package snp
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"time"
+
+	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/internal/pki"
+)
+
+// Limits of revocation lists. AMD's have few entries.
+const (
+	maxCRL   = 1 << 20 // bytes, in DER or PEM
+	keptCRLs = 16
+)
+
+// crlKey names a list that an ARK signed.
+type crlKey struct{ root, sum [32]byte }
+
+// checkRevocation returns when the list that it relied on expires.
+//
+// All VCEKs, and the VLEKs seen so far, have serial number 0. It names none of
+// them, so a list that has 0 revokes nothing by it: it would revoke every chip.
+// Chips are refused by name, with ReferenceValues.
+func (v *Verifier) checkRevocation(ctx context.Context, k signer, now time.Time) (time.Time, error) {
+	list, err := v.currentCRL(ctx, k.issuer, now)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if list.Revokes(k.issuer.cert.SerialNumber) {
+		return time.Time{}, fail(checkRevocation, evidence.Revoked, k.issuer.name, nil)
+	}
+	if k.serial.Sign() != 0 && list.Revokes(k.serial) {
+		return time.Time{}, fail(checkRevocation, evidence.Revoked, k.kind.String(), nil)
+	}
+	return list.NextUpdate, nil
+}
+
+// currentCRL returns, of the lists that the Source has for is and that are
+// current at now, the one issued last. A list that nobody can read is no list:
+// what is wrong with it says nothing about the Evidence.
+func (v *Verifier) currentCRL(ctx context.Context, is *issuer, now time.Time) (*pki.CRL, error) {
+	answers, err := v.cfg.Source.Get(ctx, CRLName(is.line, is.kind))
+	if err != nil {
+		return nil, fail(checkRevocation, evidence.Unavailable, "CRL", err)
+	}
+	failed := fail(checkRevocation, evidence.Unavailable, "CRL", evidence.ErrNotFound)
+	var newest *pki.CRL
+	for _, a := range answers[:min(len(answers), maxCandidates)] {
+		list, err := v.crl(a.Data, is)
+		switch {
+		case err != nil:
+			failed.Err = err
+		case !list.Current(now):
+			failed.Reason = evidence.Stale
+		case newest == nil || list.ThisUpdate.After(newest.ThisUpdate):
+			newest = list
+		}
+	}
+	if newest == nil {
+		return nil, failed
+	}
+	return newest, nil
+}
+
+// crl returns the list in data, which the root of is signed. As with [Verifier.signer],
+// bytes once verified are not verified again.
+func (v *Verifier) crl(data []byte, is *issuer) (*pki.CRL, error) {
+	if len(data) > maxCRL {
+		return nil, fmt.Errorf("list of %d bytes", len(data))
+	}
+	der, err := pki.DER(data, pki.List)
+	if err != nil {
+		return nil, err
+	}
+	key := crlKey{is.root, sha256.Sum256(der)}
+	if list, ok := v.crls.Get(key); ok {
+		return list, nil
+	}
+	list, err := pki.ParseCRL(bytes.Clone(der), is.ark, algorithm)
+	if err != nil {
+		return nil, err
+	}
+	v.crls.Put(key, list)
+	return list, nil
+}
