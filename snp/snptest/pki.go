@@ -44,7 +44,7 @@ func newHierarchy(p profile, now time.Time) *hierarchy {
 	h := &hierarchy{}
 	var wg sync.WaitGroup
 	for ca := ARK; ca <= ASVK; ca++ {
-		h[ca].name = amdName(caName(ca, p.name))
+		h[ca].name = amdName(caName(ca, p.line))
 		wg.Go(func() { h[ca].key = must(rsa.GenerateKey(rand.Reader, keyBits)) })
 	}
 	wg.Wait()
@@ -64,9 +64,9 @@ func newHierarchy(p profile, now time.Time) *hierarchy {
 	return h
 }
 
-// caName returns the common name of a CA of the Line called line.
-func caName(ca CA, line string) string {
-	return [...]string{ARK: "ARK-", ASK: "SEV-", ASVK: "SEV-VLEK-"}[ca] + line
+// caName returns the common name of a CA of line.
+func caName(ca CA, line snp.Line) string {
+	return [...]string{ARK: "ARK-", ASK: "SEV-", ASVK: "SEV-VLEK-"}[ca] + line.String()
 }
 
 // caSerial returns the serial number that AMD's certificate of ca has.

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/teebroker/teebroker/snp"
 )
@@ -56,19 +57,18 @@ func readHierarchy(h *hierarchy, saved []byte) (snp.Line, []byte, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	line, ok := lineOf(cert.Subject.CommonName)
+	line, ok := lineOf(strings.TrimPrefix(cert.Subject.CommonName, "ARK-"))
 	if !ok {
 		return 0, nil, errors.New("no ARK")
 	}
-	p := profileOf(line)
 	for ca := ARK; ca <= ASVK; ca++ {
 		if ca != ARK {
 			if key, cert, rest, err = readAuthority(rest); err != nil {
 				return 0, nil, err
 			}
 		}
-		if cert.Subject.CommonName != caName(ca, p.name) {
-			return 0, nil, fmt.Errorf("no certificate of %s", caName(ca, p.name))
+		if cert.Subject.CommonName != caName(ca, line) {
+			return 0, nil, fmt.Errorf("no certificate of %s", caName(ca, line))
 		}
 		h[ca] = authority{amdName(cert.Subject.CommonName), key, cert.Raw}
 	}
@@ -109,10 +109,10 @@ func readBlock(saved []byte, t string) (der, rest []byte, err error) {
 	return block.Bytes, rest, nil
 }
 
-// lineOf returns the Line whose ARK has common name cn.
-func lineOf(cn string) (snp.Line, bool) {
+// lineOf returns the Line called name.
+func lineOf(name string) (snp.Line, bool) {
 	for line := snp.Milan; line <= snp.Turin; line++ {
-		if cn == caName(ARK, profileOf(line).name) {
+		if name == line.String() {
 			return line, true
 		}
 	}
@@ -124,7 +124,7 @@ func lineOf(cn string) (snp.Line, bool) {
 func (c *Chip) MarshalPEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{
 		Type:    typeChip,
-		Headers: map[string]string{"Line": profileOf(c.line).name},
+		Headers: map[string]string{"Line": c.line.String()},
 		Bytes:   c.secret,
 	})
 }
@@ -137,7 +137,7 @@ func (a *AMD) LoadChip(saved []byte) (*Chip, error) {
 	if block == nil || block.Type != typeChip || len(block.Bytes) != secretSize || len(bytes.TrimSpace(rest)) > 0 {
 		return nil, errors.New("snptest: no saved chip")
 	}
-	line, ok := lineOf(caName(ARK, block.Headers["Line"]))
+	line, ok := lineOf(block.Headers["Line"])
 	if !ok {
 		return nil, errors.New("snptest: saved chip of no line")
 	}

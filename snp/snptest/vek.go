@@ -96,7 +96,7 @@ func (v VEK) withDefaults(now time.Time) VEK {
 func vekExtensions(p profile, v VEK) []pkix.Extension {
 	product := p.product
 	if v.Kind == snp.VLEK {
-		product = p.name
+		product = p.line.String()
 	}
 	exts := []pkix.Extension{
 		extension(abi.OIDStructVersion, false, der(p.structVersion)),
