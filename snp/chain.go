@@ -31,7 +31,7 @@ var anchors embed.FS
 // package. The caller owns them.
 func AMD() []Anchors {
 	var as []Anchors
-	for _, line := range []Line{Milan, Genoa, Turin} {
+	for _, line := range lines() {
 		as = append(as, Anchors{line, pinned(line, "ark"), pinned(line, "ask"), pinned(line, "asvk")})
 	}
 	return as
@@ -84,8 +84,7 @@ func (a Anchors) issuers() ([]*issuer, error) {
 	if a.Line.order() == 0 {
 		return nil, errors.New("Line: none")
 	}
-	line := a.Line.String()
-	ark, err := parseAnchor(a.ARK, "ARK-"+line, x509.KeyUsageCertSign|x509.KeyUsageCRLSign, nil)
+	ark, err := parseAnchor(a.ARK, rootName(a.Line), x509.KeyUsageCertSign|x509.KeyUsageCRLSign, nil)
 	if err != nil {
 		return nil, fmt.Errorf("ARK: %w", err)
 	}
@@ -103,6 +102,9 @@ func (a Anchors) issuers() ([]*issuer, error) {
 		{a.Line, VLEK, "ASVK", asvk, ark, root},
 	}, nil
 }
+
+// rootName returns the common name of the ARK.
+func rootName(line Line) string { return "ARK-" + line.String() }
 
 // issuerName returns the common name of the CA for keys of kind.
 func issuerName(line Line, kind KeyKind) string {

@@ -1,9 +1,11 @@
 package snp_test
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
+	"github.com/teebroker/teebroker/internal/vectors"
 	"github.com/teebroker/teebroker/snp"
 )
 
@@ -24,6 +26,46 @@ func TestNames(t *testing.T) {
 	} {
 		if c.got != c.want {
 			t.Errorf("got %s, want %s", c.got, c.want)
+		}
+	}
+}
+
+func TestNamesOfGenuineVEKs(t *testing.T) {
+	for _, g := range genuineReports(t) {
+		r, err := snp.ParseReport(g.report(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := snp.VCEKName(r.ChipID(), tcbOf(t, g))
+		if g.Signer == "VLEK" {
+			want = snp.VLEKName(tcbOf(t, g))
+		}
+		if got := snp.NamesOf(g.vek(t)); len(got) != 1 || got[0] != want {
+			t.Errorf("%s: %v, want %s", g.Name, got, want)
+		}
+		if got := snp.NamesOf(g.vek(t)[1:]); got != nil {
+			t.Errorf("%s: a part of a certificate has names: %v", g.Name, got)
+		}
+	}
+	for _, a := range snp.AMD() {
+		if got := snp.NamesOf(a.ASK); got != nil {
+			t.Errorf("an ASK has names: %v", got)
+		}
+	}
+}
+
+func TestTableVEKs(t *testing.T) {
+	got, err := snp.TableVEKs(vectors.Read(t, "snp/veraison-tsm-vcek.auxblob.bin"))
+	if err != nil || len(got) != 1 || !bytes.Equal(got[0], genuineReport(t, "veraison-tsm-vcek").vek(t)) {
+		t.Errorf("%d VEKs, %v", len(got), err)
+	}
+	for claim, table := range map[string][]byte{
+		"nothing":       nil,
+		"a certificate": genuineReport(t, "lunal-genoa-v5").vek(t),
+		"broken PEM":    certTable(entry{vcekGUID, []byte("-----BEGIN ")}),
+	} {
+		if got, err := snp.TableVEKs(table); err == nil || got != nil {
+			t.Errorf("%s: %d VEKs", claim, len(got))
 		}
 	}
 }

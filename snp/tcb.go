@@ -12,6 +12,9 @@ const (
 	Turin
 )
 
+// lines returns every Line.
+func lines() [3]Line { return [...]Line{Milan, Genoa, Turin} }
+
 // String returns the name by which AMD's certificates and key server know l.
 func (l Line) String() string {
 	switch l {
