@@ -65,6 +65,12 @@ func (v Value) SameKind(w Value) bool {
 // Uint returns the number that v is, or false.
 func (v Value) Uint() (uint64, bool) { n, ok := v.v.(uint64); return n, ok }
 
+// Bytes returns a copy of the bytes that v is, or false.
+func (v Value) Bytes() ([]byte, bool) {
+	b, ok := v.v.([]byte)
+	return bytes.Clone(b), ok
+}
+
 // List returns a copy of the list that v is, or false.
 func (v Value) List() ([]Value, bool) {
 	l, ok := v.v.([]Value)
