@@ -1,0 +1,52 @@
+// Package sealed has what is inside of "sealed", section 4 of the release
+// protocol: one definition for who seals it and for who opens it.
+package sealed
+
+import (
+	"encoding/json"
+	"errors"
+
+	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/internal/strictjson"
+	"github.com/teebroker/teebroker/keywrap"
+)
+
+// Secret is the plaintext of a v1 release: the key and everything that it was
+// released for, so that a guest can tell that it is the one it asked for.
+type Secret struct {
+	Binding  strictjson.Base64 `json:"binding"` // of the request that was sealed for
+	Release  strictjson.UUID   `json:"release"`
+	Tenant   string            `json:"tenant"`
+	Instance strictjson.UUID   `json:"instance"`
+	Purpose  string            `json:"purpose"`
+	Key      strictjson.Base64 `json:"key"`
+}
+
+// Encode returns the JSON object of s, which the caller clears.
+func (s Secret) Encode() ([]byte, error) { return json.Marshal(s) }
+
+// Parse parses a JSON object, strictly. No member may be missing or empty. The
+// Key is the caller's to clear.
+func Parse(b []byte) (Secret, error) {
+	var s Secret
+	if err := strictjson.Unmarshal(b, &s); err != nil {
+		// The error may quote what it failed at, and b is a secret.
+		return Secret{}, errors.New("sealed: malformed")
+	}
+	if len(s.Binding) == 0 || s.Release == (strictjson.UUID{}) || s.Tenant == "" ||
+		s.Instance == (strictjson.UUID{}) || s.Purpose == "" || len(s.Key) == 0 {
+		return Secret{}, errors.New("sealed: incomplete")
+	}
+	return s, nil
+}
+
+// Info returns what a suite authenticates along with the plaintext:
+// "teebroker/v1/sealed" ‖ 0x00 ‖ binding for HPKE. JWE has no place for it, and
+// its plaintext is all that ties it to the request.
+func Info(suite keywrap.Suite, binding evidence.Binding) []byte {
+	switch suite {
+	case keywrap.JWEP256, keywrap.JWEP384, keywrap.JWEP521, keywrap.JWERSA:
+		return nil
+	}
+	return append([]byte("teebroker/v1/sealed\x00"), binding.Bytes()...)
+}

@@ -1,0 +1,131 @@
+package teebroker
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/teebroker/teebroker/internal/sealed"
+	"github.com/teebroker/teebroker/nonce"
+)
+
+// maxAgain bounds how often a release starts over because another of the same
+// key was committed in between. Each time there is one more to find, so that
+// the second try has an answer; the rest is for what nobody thought of.
+const maxAgain = 4
+
+// release makes steps 6 to 8 of section 4 for accepted evidence. What it seals
+// and signs leaves only after the Ledger committed it.
+func (b *Broker) release(ctx context.Context, a *Attestation, purpose string) (Response, error) {
+	if a.grant.Blob != [32]byte{} {
+		return Response{}, fmt.Errorf("teebroker: %w: no blob is registered", ForeignBlob)
+	}
+	g := a.grant
+	g.Purpose = purpose
+	for range maxAgain {
+		terms, err := b.cfg.Ledger.Check(ctx, g)
+		if err != nil {
+			return Response{}, fault("ledger", err)
+		}
+		r, err := b.commit(ctx, a, g, terms)
+		if !errors.Is(err, ErrAgain) {
+			return r, err
+		}
+	}
+	return Response{}, unavailable("ledger", ErrAgain)
+}
+
+// commit prepares the whole answer under terms and commits to it.
+func (b *Broker) commit(ctx context.Context, a *Attestation, g Grant, terms Terms) (Response, error) {
+	g.Authorization = terms.Authorization
+	kind, r := KindRedelivery, Response{Release: terms.Release, Sealed: terms.Sealed}
+	if terms.Release == [16]byte{} {
+		var err error
+		if kind, r, err = b.seal(ctx, a, g.Purpose); err != nil {
+			return Response{}, err
+		}
+	}
+	receipt, err := b.sign(a.receipt(b, kind, g, r))
+	if err != nil {
+		return Response{}, unavailable("receipt", err)
+	}
+	r.Receipt = receipt
+	e, err := releaseEntry(kind, g, r)
+	if err != nil {
+		return Response{}, unavailable("record", err)
+	}
+	stored, err := b.cfg.Ledger.Commit(ctx, g, r, e)
+	switch {
+	case errors.Is(err, ErrAgain):
+		return Response{}, ErrAgain
+	case err != nil:
+		return Response{}, fault("ledger", err)
+	case len(stored.Sealed) == 0 || len(stored.Receipt) == 0:
+		return Response{}, unavailable("ledger", errors.New("committed to nothing"))
+	}
+	return stored, nil
+}
+
+// seal obtains the secret and seals it to the attested key, under a new release
+// id. A v1 guest finds inside what it was released for; clients of the other
+// profiles expect the secret and nothing else.
+func (b *Broker) seal(ctx context.Context, a *Attestation, purpose string) (Kind, Response, error) {
+	secret, err := b.secret(ctx, a, purpose)
+	if err != nil {
+		return "", Response{}, err
+	}
+	defer clear(secret)
+	id := newUUID()
+	plain := secret
+	if a.Profile() == nonce.ProfileV1 {
+		plain, err = sealed.Secret{
+			Binding: a.p.bindings[0].Bytes(), Release: id, Tenant: a.inst.Tenant,
+			Instance: a.inst.ID, Purpose: purpose, Key: secret,
+		}.Encode()
+		if err != nil {
+			return "", Response{}, unavailable("seal", errors.New("not encoded")) // err might quote the secret
+		}
+		defer clear(plain)
+	}
+	recipient := a.p.req.Recipient
+	var info []byte
+	if a.Profile() == nonce.ProfileV1 {
+		info = sealed.Info(recipient.Suite(), a.p.bindings[0])
+	}
+	box, err := recipient.Seal(plain, info)
+	if err != nil {
+		return "", Response{}, unavailable("seal", err)
+	}
+	bytes, err := json.Marshal(box)
+	if err != nil {
+		return "", Response{}, unavailable("seal", err)
+	}
+	return KindRelease, Response{Release: id, Sealed: bytes}, nil
+}
+
+// secret returns what is to be sealed, the caller's to clear. An empty one is
+// none.
+func (b *Broker) secret(ctx context.Context, a *Attestation, purpose string) ([]byte, error) {
+	secret, err := b.cfg.Secrets.Secret(ctx, a.inst.Clone(), purpose)
+	if err != nil {
+		clear(secret)
+		return nil, fault("secrets", err)
+	}
+	if len(secret) == 0 {
+		return nil, fmt.Errorf("teebroker: %w: the secret is empty", NotAuthorized)
+	}
+	return secret, nil
+}
+
+// newUUID returns a random UUID (RFC 9562, version 4).
+func newUUID() (id [16]byte) {
+	rand.Read(id[:])
+	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
+	return id
+}
+
+// digest is how receipts and records name bytes: SHA-256.
+func digest(b []byte) [32]byte { return sha256.Sum256(b) }
