@@ -3,7 +3,8 @@ package snp
 import "github.com/teebroker/teebroker/evidence"
 
 // ReferenceValues are the claims a Relying Party accepts: a policy.Rule. The
-// zero ReferenceValues accepts nothing; start from [Baseline].
+// zero ReferenceValues accepts nothing; start from [Baseline]. They are not
+// modified while in use.
 type ReferenceValues struct {
 	// What runs in the guest, and who says so. A digest that a report does not
 	// have is its zero value, which a Set must name to accept.
@@ -16,10 +17,12 @@ type ReferenceValues struct {
 	ImageIDs     evidence.Set[[16]byte]
 	MinGuestSVN  uint32
 
-	// What it runs on, and which key said so.
+	// What it runs on, and which key said so. The zero Line and the zero KeyKind
+	// are in no Set. The chip behind a VLEK is not known: it is in no Set but
+	// Anything, and refused if there are any DenyChips, as it could be one.
 	Lines     evidence.Set[Line]
 	Keys      evidence.Set[KeyKind]
-	Chips     evidence.Set[ChipID] // a masked chip is in no Set but Anything
+	Chips     evidence.Set[ChipID]
 	DenyChips []ChipID
 	CSPs      evidence.Set[string] // of a VLEK; a VCEK has none and is not asked
 
@@ -32,19 +35,30 @@ type ReferenceValues struct {
 	// floor has to hold for every stepping at once.
 	V2Floors []LineFloor
 
+	// AllowAnyTCB accepts processors that no Floor names, at any TCB, and
+	// AllowAnyV2TCB reports of version 2 of a Line without a floor. Firmware and
+	// microcode with known holes are then accepted. They are for documents that
+	// narrow another one, which has floors.
+	AllowAnyTCB, AllowAnyV2TCB bool
+
 	// What the guest may permit to the host. All other permissions, and bits
-	// of POLICY not known here, are refused.
+	// of POLICY not known here, are refused. With debug the host reads and
+	// writes the guest's memory, with migration the migration agent's owner
+	// does, CXL memory is outside of the package, and SMT leaves the guest
+	// beside strangers on a core.
 	AllowDebug, AllowMigration, AllowCXL, AllowSMT bool
 
-	// Further demands; zero demands nothing. RequirePolicy and RequirePlatform
-	// are bits that must be set, DenyPlatform bits that must not.
+	// MinABI is the least firmware interface that the guest must have asked
+	// for, compared by major and then minor. RequirePolicy and RequirePlatform
+	// are bits that must be set, DenyPlatform bits that must not. Zero demands
+	// nothing.
 	MinABI          ABI
 	RequirePolicy   GuestPolicy
 	RequirePlatform PlatformInfo
 	DenyPlatform    PlatformInfo
 
 	// AllowPlatform are bits beyond [KnownPlatformInfo] that may be set; others
-	// are refused.
+	// are refused. What they stand for is not known here.
 	AllowPlatform PlatformInfo
 
 	// MinLaunchMitigations and MinCurrentMitigations are bits that the
@@ -56,14 +70,15 @@ type ReferenceValues struct {
 	RequireCommitted bool
 }
 
-// Minimum is the least TCBs accepted, component by component.
+// Minimum is the least TCBs accepted, component by component. All three have
+// the Line of what they are compared with: a TCB of no Line accepts nothing.
 type Minimum struct{ Reported, Committed, Launch TCB }
 
 // Floor is the Minimum for one range of processors. Security versions do not
 // compare between steppings: Genoa, Genoa-X and Bergamo are one Line.
 type Floor struct {
-	Family             uint8
-	MinModel, MaxModel uint8 // both included
+	Family             uint8 // combined family, as in a report: 0x19, 0x1A
+	MinModel, MaxModel uint8 // combined models, both included
 	Steppings          evidence.Set[uint8]
 	Minimum
 }
@@ -98,22 +113,4 @@ func Baseline(floors []Floor, measurements ...[48]byte) ReferenceValues {
 		Floors:       floors,
 		AllowSMT:     true,
 	}
-}
-
-// Appraise implements policy.Rule.
-func (rv ReferenceValues) Appraise(v *evidence.Verified) []evidence.Mismatch {
-	c, ok := ClaimsOf(v)
-	if !ok {
-		return []evidence.Mismatch{{Claim: "format", Got: evidence.Text(string(v.Format)), Op: evidence.Equal, Want: evidence.Text(string(Format))}}
-	}
-	if m := c.Measurement(); !rv.Measurements.Has(m) {
-		return []evidence.Mismatch{{Claim: "snp.measurement", Got: evidence.Bytes(m[:]), Op: evidence.In}}
-	}
-	return nil // sketch: and every other field
-}
-
-// DecodeReferenceValues decodes one object of a policy document, strictly. Members
-// left out accept nothing, or anything if partial.
-func DecodeReferenceValues(object []byte, partial bool) (ReferenceValues, error) {
-	return ReferenceValues{}, nil
 }
