@@ -1,6 +1,7 @@
 package snptest_test
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/teebroker/teebroker/evidence"
@@ -8,31 +9,33 @@ import (
 	"github.com/teebroker/teebroker/snp/snptest"
 )
 
-// A guest of a simulated Turin has a report made.
-func ExampleChip_Report() {
+// A Verifier that trusts a simulated vendor, and a guest on one of its chips.
+func Example() {
 	amd := snptest.NewAMD()
 	chip := amd.Chip(snp.Turin)
-
-	nonce, err := evidence.NewBinding([]byte("sixteen bytes or more"))
+	v, err := snp.NewVerifier(snp.Config{Anchors: amd.Anchors(), Source: amd.Source()})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	ev := chip.Report(snptest.Guest{Measurement: [48]byte{0xAB}}, nonce)
-
-	report, err := snp.ParseReport(ev.Raw)
+	want, err := evidence.NewBinding([]byte("what the guest is asked to have signed"))
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
-	data, measured := report.ReportData(), report.Measurement()
-	fmt.Println("version", report.Version())
-	fmt.Println("bound:", nonce.MatchPadded(&data))
-	fmt.Printf("measured %x…\n", measured[:2])
-	fmt.Println("beside it:", ev.Items[0].Type)
+
+	got, err := v.Verify(context.Background(), chip.Report(snptest.Guest{VMPL: 1}, want), want)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	claims, _ := snp.ClaimsOf(got)
+	fmt.Println(claims.Line, claims.Key, "of the chip:", claims.Chip == chip.ID(), "VMPL", claims.VMPL())
+
+	debugged := snptest.Guest{Fault: func(report []byte) []byte { report[0x0A] |= 0x08; return report }}
+	_, err = v.Verify(context.Background(), chip.Report(debugged, want), want)
+	fmt.Println(err)
 	// Output:
-	// version 5
-	// bound: true
-	// measured ab00…
-	// beside it: snp-cert-table
+	// Turin VCEK of the chip: true VMPL 1
+	// snp-report: SIGNATURE: bad-signature
 }

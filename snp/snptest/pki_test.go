@@ -346,7 +346,12 @@ func TestSource(t *testing.T) {
 // Whatever the clock of the vendor says, what it makes then is valid then.
 func TestTime(t *testing.T) {
 	now := clock
-	later := &AMD{Time: func() time.Time { return now }}
+	amd.Anchors(snp.Turin)
+	later, err := LoadAMD(amd.MarshalPEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	later.Time = func() time.Time { return now }
 	chip := later.Chip(snp.Turin)
 	key := chip.Key()
 	for _, at := range []time.Time{clock, clock.AddDate(3, 0, 0), clock.AddDate(-1, 0, 0), clock.Add(10 * time.Minute)} {
