@@ -67,13 +67,13 @@ func wantRefused(t testing.TB, got *evidence.Verified, err error, reason evidenc
 	var e *evidence.Error
 	switch {
 	case got != nil:
-		t.Error("a result comes with the error")
+		t.Fatal("accepted")
 	case !errors.As(err, &e):
 		t.Fatalf("got %v, want %s", err, reason)
 	case e.Reason != reason || e.Check != check:
 		t.Errorf("got %s of check %s, want %s of %s: %v", e.Reason, e.Check, reason, check, err)
-	case e.Format != snp.Format || e.Field == "":
-		t.Errorf("error without format or field: %#v", e)
+	case e.Format != snp.Format || e.Field == "" || !hasCheck(e.Check):
+		t.Errorf("error without format, field or check: %#v", e)
 	}
 	return e
 }

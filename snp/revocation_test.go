@@ -1,0 +1,180 @@
+package snp_test
+
+import (
+	"bytes"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/pem"
+	"math/big"
+	"testing"
+	"time"
+
+	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/snp"
+	"github.com/teebroker/teebroker/snp/snptest"
+)
+
+// listed makes the Source have the one list.
+func listed(edit func(*snptest.CRL)) func(*simulated) {
+	return func(s *simulated) {
+		c := snptest.CRL{Line: s.line()}
+		edit(&c)
+		s.crl(snp.VCEK, simulatedAMD().IssueCRL(c))
+	}
+}
+
+// Serial numbers of the CAs: AMD's.
+var (
+	askGenoa  = big.NewInt(0x020002)
+	asvkGenoa = big.NewInt(0x020101)
+)
+
+func TestStrictRevocation(t *testing.T) {
+	a := simulatedAMD()
+	good := func() []byte { return a.IssueCRL(snptest.CRL{Line: snp.Genoa}) }
+	critical := pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, 0}}
+	testRefusals(t, snp.Genoa, []refusal{
+		{"the ASK is revoked", listed(func(c *snptest.CRL) { c.Revoked = []*big.Int{big.NewInt(7), askGenoa} }), evidence.Revoked, "revocation", "ASK"},
+		{"the ASVK is revoked", func(s *simulated) {
+			s.guest.Key = snp.VLEK
+			s.crl(snp.VLEK, a.IssueCRL(snptest.CRL{Line: snp.Genoa, Revoked: []*big.Int{asvkGenoa}}))
+		}, evidence.Revoked, "revocation", "ASVK"},
+		{"a VLEK with a serial number is revoked", func(s *simulated) {
+			s.guest.Key = snp.VLEK
+			v := s.vekOf()
+			v.Serial = big.NewInt(77)
+			s.item(a.IssueVEK(s.chip.Key(), v))
+			s.crl(snp.VLEK, a.IssueCRL(snptest.CRL{Line: snp.Genoa, Revoked: []*big.Int{big.NewInt(77)}}))
+		}, evidence.Revoked, "revocation", "VLEK"},
+		{"a VCEK with a serial number is revoked", func(s *simulated) {
+			v := s.vekOf()
+			v.Serial = big.NewInt(78)
+			s.item(a.IssueVEK(s.chip.Key(), v))
+			s.crl(snp.VCEK, a.IssueCRL(snptest.CRL{Line: snp.Genoa, Revoked: []*big.Int{big.NewInt(78)}}))
+		}, evidence.Revoked, "revocation", "VCEK"},
+		{"no list", func(s *simulated) { s.crl(snp.VCEK) }, evidence.Unavailable, "revocation", "CRL"},
+		{"no list under this name", func(s *simulated) { s.cfg.Source = files{} }, evidence.Unavailable, "revocation", "CRL"},
+		{"only the list for VLEKs", func(s *simulated) {
+			s.cfg.Source = files{snp.CRLName(snp.Genoa, snp.VLEK): {{Data: good()}}}
+		}, evidence.Unavailable, "revocation", "CRL"},
+		{"a Source out of order", func(s *simulated) { s.cfg.Source = broken{} }, evidence.Unavailable, "revocation", "CRL"},
+		{"expired", listed(func(c *snptest.CRL) { c.NextUpdate = simulatedNow() }), evidence.Stale, "revocation", "CRL"},
+		{"not yet valid", listed(func(c *snptest.CRL) { c.ThisUpdate = simulatedNow().Add(time.Second) }), evidence.Stale, "revocation", "CRL"},
+		{"without nextUpdate", listed(func(c *snptest.CRL) {
+			c.Edit = func(l *pkix.TBSCertificateList) { l.NextUpdate = time.Time{} }
+		}), evidence.Unavailable, "revocation", "CRL"},
+		{"by the ASK", listed(func(c *snptest.CRL) { c.By = snptest.ASK }), evidence.Unavailable, "revocation", "CRL"},
+		{"by the ASK, in the name of the ARK", func(s *simulated) {
+			s.crl(snp.VCEK, a.Resign(snp.Genoa, snptest.ASK, good(), nil))
+		}, evidence.Unavailable, "revocation", "CRL"},
+		{"by the ARK of another line", func(s *simulated) {
+			s.crl(snp.VCEK, a.IssueCRL(snptest.CRL{Line: snp.Milan}))
+		}, evidence.Unavailable, "revocation", "CRL"},
+		{"a delta", listed(func(c *snptest.CRL) {
+			c.Edit = func(l *pkix.TBSCertificateList) { l.Extensions = append(l.Extensions, critical) }
+		}), evidence.Unavailable, "revocation", "CRL"},
+		{"an entry for certificates of another issuer", listed(func(c *snptest.CRL) {
+			c.Revoked = []*big.Int{big.NewInt(5)}
+			c.Edit = func(l *pkix.TBSCertificateList) { l.RevokedCertificates[0].Extensions = []pkix.Extension{critical} }
+		}), evidence.Unavailable, "revocation", "CRL"},
+		{"changed after signing", func(s *simulated) {
+			l := good()
+			l[len(l)-1] ^= 1
+			s.crl(snp.VCEK, l)
+		}, evidence.Unavailable, "revocation", "CRL"},
+		{"data after the list", func(s *simulated) { s.crl(snp.VCEK, append(good(), 0)) }, evidence.Unavailable, "revocation", "CRL"},
+		{"garbage", func(s *simulated) { s.crl(snp.VCEK, []byte("x")) }, evidence.Unavailable, "revocation", "CRL"},
+		{"a list of more than 1 MiB", func(s *simulated) {
+			text := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: good()})
+			s.crl(snp.VCEK, append(text, bytes.Repeat([]byte("\n"), 1<<20)...))
+		}, evidence.Unavailable, "revocation", "CRL"},
+		{"the newest of several revokes", func(s *simulated) {
+			older := snptest.CRL{Line: snp.Genoa, ThisUpdate: simulatedNow().AddDate(0, 0, -3)}
+			newer := snptest.CRL{Line: snp.Genoa, Revoked: []*big.Int{askGenoa}}
+			s.crl(snp.VCEK, a.IssueCRL(older), a.IssueCRL(newer), a.IssueCRL(older))
+		}, evidence.Revoked, "revocation", "ASK"},
+		{"a list in the certificate table", func(s *simulated) {
+			s.ev = func(ev *evidence.Evidence) {
+				ev.Items[0].Data = certTable(entry{vcekGUID, a.IssueVEK(s.chip.Key(), s.vekOf())}, entry{crlGUID, good()})
+			}
+			s.cfg.Source = files{}
+		}, evidence.Unavailable, "revocation", "CRL"},
+	})
+}
+
+func TestRevocationAccepts(t *testing.T) {
+	a := simulatedAMD()
+	list := a.IssueCRL(snptest.CRL{Line: snp.Genoa})
+	for claim, edit := range map[string]func(*simulated){
+		"serial number 0, which names no key":       listed(func(c *snptest.CRL) { c.Revoked = []*big.Int{new(big.Int)} }),
+		"the serial number of the ASVK, for a VCEK": listed(func(c *snptest.CRL) { c.Revoked = []*big.Int{asvkGenoa} }),
+		"PEM": func(s *simulated) {
+			s.crl(snp.VCEK, pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: list}))
+		},
+		"a good list after bad ones": func(s *simulated) {
+			old := snptest.CRL{Line: snp.Genoa, ThisUpdate: simulatedNow().AddDate(0, -2, 0), NextUpdate: simulatedNow().AddDate(0, -1, 0)}
+			s.crl(snp.VCEK, []byte("x"), a.IssueCRL(old), list)
+		},
+		"a list issued at this instant": listed(func(c *snptest.CRL) { c.ThisUpdate = simulatedNow() }),
+	} {
+		t.Run(claim, func(t *testing.T) {
+			s := simulate(snp.Genoa)
+			edit(s)
+			if _, err := s.verify(t); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// What was remembered is judged anew.
+func TestMemoryKeepsNoVerdict(t *testing.T) {
+	s := simulate(snp.Genoa)
+	lists := files{}
+	name := snp.CRLName(snp.Genoa, snp.VCEK)
+	put := func(c snptest.CRL) { lists[name] = []evidence.Collateral{{Data: simulatedAMD().IssueCRL(c)}} }
+	now := simulatedNow()
+	s.cfg.Source, s.cfg.Time = lists, func() time.Time { return now }
+	v := newVerifier(t, s.cfg)
+	verify := func() (*evidence.Verified, error) {
+		return v.Verify(t.Context(), s.evidence(t), bindingOf(t, "nonce and key"))
+	}
+	put(snptest.CRL{Line: snp.Genoa})
+	for range 2 {
+		if _, err := verify(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now = simulatedNow().AddDate(0, 0, 31)
+	got, err := verify()
+	wantRefused(t, got, err, evidence.Stale, "revocation")
+	now = simulatedNow().AddDate(8, 0, 0)
+	got, err = verify()
+	wantRefused(t, got, err, evidence.Stale, "validity")
+	now = simulatedNow()
+	put(snptest.CRL{Line: snp.Genoa, Revoked: []*big.Int{askGenoa}})
+	got, err = verify()
+	wantRefused(t, got, err, evidence.Revoked, "revocation")
+	delete(lists, name)
+	got, err = verify()
+	wantRefused(t, got, err, evidence.Unavailable, "revocation")
+}
+
+func TestSkippedRevocationIsReported(t *testing.T) {
+	s := simulate(snp.Genoa)
+	s.cfg.Source, s.cfg.SkipRevocationUnsafe = files{}, true
+	got, err := s.verify(t)
+	if err != nil || len(got.Skipped) != 1 || got.Skipped[0] != "revocation" {
+		t.Fatalf("%v, %v", got, err)
+	}
+	s.guest.Fault = func(b []byte) []byte { b[0x090]++; return b }
+	got, err = s.verify(t)
+	if e := wantRefused(t, got, err, evidence.BadSignature, "signature"); len(e.Skipped) != 1 || e.Skipped[0] != "revocation" {
+		t.Errorf("skipped %v", e.Skipped)
+	}
+	s.cfg.Anchors = snp.AMD()
+	got, err = s.verify(t)
+	if e := wantRefused(t, got, err, evidence.Untrusted, "chain"); e.Skipped != nil {
+		t.Errorf("a check after the one that failed is said to be skipped: %v", e.Skipped)
+	}
+}
