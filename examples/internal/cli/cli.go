@@ -64,10 +64,11 @@ func (c Command) unusable(stderr io.Writer, err error) int {
 }
 
 func (c Command) help(fs *flag.FlagSet, w io.Writer) {
-	fmt.Fprintf(w, "Usage: %s [flags] %s\n\n%s\n\nFlags:\n", c.Name, c.Args, strings.TrimSpace(c.About))
+	usage := strings.TrimSpace(c.Name + " [flags] " + c.Args)
+	fmt.Fprintf(w, "Usage: %s\n\n%s\n\nFlags:\n", usage, strings.TrimSpace(c.About))
 	fs.SetOutput(w)
 	fs.PrintDefaults()
-	fmt.Fprint(w, "\nExit status: 0 yes, 1 no, 2 usage or unreadable input.\n")
+	fmt.Fprint(w, "\nExit status: 0 yes or done, 1 no, 2 usage or unreadable input.\n")
 }
 
 // A Group is a program of several Commands, the first argument naming one.
