@@ -2,12 +2,9 @@ package main
 
 import (
 	"crypto/x509"
-	"encoding/binary"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
 	"slices"
 
 	"github.com/teebroker/teebroker/collateral"
@@ -17,11 +14,9 @@ import (
 	"github.com/teebroker/teebroker/snp"
 )
 
-// Limits of what is read.
-const (
-	maxFile  = 4 << 20 // bytes; evidence with its logs, a certificate, a list
-	maxFiles = 4096    // in all folders together
-)
+// maxFile bounds each file that is read, in bytes: evidence with its logs, a
+// certificate, a policy.
+const maxFile = 4 << 20
 
 // input is everything that was read.
 type input struct {
@@ -30,9 +25,11 @@ type input struct {
 	trust   trust
 	binding evidence.Binding
 	policy  *policy.Policy // nil if none was given
+}
 
-	// candidates are the Items to verify with, one set after the other.
-	candidates [][]evidence.Item
+// evidence returns the Evidence to verify.
+func (in input) evidence() evidence.Evidence {
+	return evidence.Evidence{Format: in.tee.format, Raw: in.raw, Items: in.trust.items}
 }
 
 // read reads all files that the options name.
@@ -46,9 +43,6 @@ func (o *options) read(file string) (input, error) {
 		in.tee = detect(in.raw) // a file beyond the limit is like an empty one: no evidence
 	}
 	if in.trust, err = o.readTrust(); err != nil {
-		return input{}, err
-	}
-	if in.candidates, err = readCandidates(o.endorsements); err != nil {
 		return input{}, err
 	}
 	in.policy, err = o.readPolicy()
@@ -83,82 +77,62 @@ func (o *options) readPolicy() (*policy.Policy, error) {
 	return p, nil
 }
 
-func (o *options) readTrust() (trust, error) {
-	t := trust{now: o.now, skipRevocation: o.allowNoRevocation}
-	var sources []evidence.Source
-	for _, path := range o.endorsements {
-		s, err := collateral.Dir(path)
-		if err != nil {
-			return trust{}, err
-		}
-		sources = append(sources, s)
+func (o *options) readTrust() (t trust, err error) {
+	t = trust{now: o.now, skipRevocation: o.allowNoRevocation}
+	if t.anchors, err = readAnchors(o.roots); err != nil {
+		return trust{}, err
 	}
-	t.source = collateral.Fixed{}
-	if len(sources) > 0 {
-		t.source = collateral.First(sources...)
-	}
-	var err error
-	t.anchors, err = readAnchors(o.roots)
+	t.source, t.items, err = readEndorsements(o.endorsements)
 	return t, err
 }
 
-// readCandidates returns the VEKs and certificate tables under paths, each as
-// a candidate of its own, or one candidate with nothing if there are none.
-func readCandidates(paths []string) ([][]evidence.Item, error) {
-	var found [][]evidence.Item
+// readEndorsements returns the Source of what is under paths, and the Items that
+// go with evidence: the first VEK and the first certificate table. If there are
+// more, the Source knows each VEK by the name of its chip.
+func readEndorsements(paths []string) (evidence.Source, []evidence.Item, error) {
+	sources := []evidence.Source{collateral.Fixed{}}
+	var items []evidence.Item
 	for _, path := range paths {
-		files, err := filesUnder(path)
+		files, err := collateral.Dir(path)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		for _, file := range files {
-			b, err := cli.ReadFile(file, maxFile)
-			if errors.Is(err, cli.ErrTooLarge) && file != path {
+		sources = append(sources, files)
+		for file, names := range files.All() {
+			if file != path && len(names) == 0 {
 				continue // a folder may have anything
 			}
+			b, err := cli.ReadFile(file, maxFile)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
-			for _, item := range itemsIn(b) {
-				found = append(found, []evidence.Item{item})
-			}
+			items = addItem(items, b)
 		}
 	}
-	if found == nil {
-		return [][]evidence.Item{nil}, nil
-	}
-	return found, nil
+	return collateral.First(sources...), items, nil
 }
 
-// filesUnder returns path itself or the regular files in the folder it is.
-func filesUnder(path string) (files []string, err error) {
-	err = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if p == path && !d.IsDir() || d.Type().IsRegular() {
-			files = append(files, p)
-		}
-		if len(files) > maxFiles {
-			return fmt.Errorf("%s: more than %d files", path, maxFiles)
-		}
-		return nil
-	})
-	return files, err
+// addItem adds the Item that file is good for, unless there is one of its type.
+func addItem(items []evidence.Item, file []byte) []evidence.Item {
+	item, ok := itemIn(file)
+	if !ok || slices.ContainsFunc(items, func(i evidence.Item) bool { return i.Type == item.Type }) {
+		return items
+	}
+	return append(items, item)
 }
 
-// itemsIn returns the VEKs in a file of certificates, or the file itself if it
-// is a certificate table, or nothing.
-func itemsIn(b []byte) (items []evidence.Item) {
-	if isCertTable(b) {
-		return []evidence.Item{{Type: snp.CertTable, Data: b}}
+// itemIn returns file itself if it is a certificate table, or the first VEK in a
+// file of certificates, or false.
+func itemIn(file []byte) (evidence.Item, bool) {
+	if _, err := snp.TableVEKs(file); err == nil {
+		return evidence.Item{Type: snp.CertTable, Data: file}, true
 	}
-	for _, c := range certificatesIn(b) {
+	for _, c := range certificatesIn(file) {
 		if n := c.Subject.CommonName; n == "SEV-VCEK" || n == "SEV-VLEK" {
-			items = append(items, evidence.Item{Type: snp.VEK, Data: c.Raw})
+			return evidence.Item{Type: snp.VEK, Data: c.Raw}, true
 		}
 	}
-	return items
+	return evidence.Item{}, false
 }
 
 // certificatesIn returns the certificates of a PEM file, or of a DER file the one.
@@ -175,20 +149,4 @@ func certificatesIn(b []byte) (certs []*x509.Certificate) {
 		}
 	}
 	return certs
-}
-
-// isCertTable reports whether b is laid out as a certificate table of GHCB:
-// entries of a GUID, an offset and a length, up to one that is zero.
-func isCertTable(b []byte) bool {
-	for at := 0; len(b)-at >= 24; at += 24 {
-		entry := b[at : at+24]
-		if !slices.ContainsFunc(entry, func(x byte) bool { return x != 0 }) {
-			return at > 0
-		}
-		offset, length := binary.LittleEndian.Uint32(entry[16:]), binary.LittleEndian.Uint32(entry[20:])
-		if uint64(offset)+uint64(length) > uint64(len(b)) {
-			return false
-		}
-	}
-	return false
 }

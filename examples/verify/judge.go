@@ -83,7 +83,7 @@ func judge(ctx context.Context, in input) (*result, error) {
 // something else is authentic all the same.
 func (r *result) authenticate(ctx context.Context, v evidence.Verifier, in input) {
 	want := evidence.UncheckedBindingUnsafe()
-	got, err := verifyEach(ctx, v, in, want)
+	got, err := v.Verify(ctx, in.evidence(), want)
 	r.outcomes(in.tee.checks, want, got, err)
 	if err != nil {
 		r.fail(err)
@@ -93,7 +93,7 @@ func (r *result) authenticate(ctx context.Context, v evidence.Verifier, in input
 	if !in.binding.Checked() {
 		return
 	}
-	bound, err := verifyEach(ctx, v, in, in.binding)
+	bound, err := v.Verify(ctx, in.evidence(), in.binding)
 	switch {
 	case err == nil:
 		r.Binding, r.verified = bindingOK, bound

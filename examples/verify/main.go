@@ -65,9 +65,9 @@ type options struct {
 
 func setup(fs *flag.FlagSet) cli.Action {
 	o := options{now: time.Now()}
-	fs.Func("format", "`FORMAT` of the evidence: auto, snp, tdx, cca or vtpm (default auto)", o.setFormat)
-	fs.Var(&o.endorsements, "endorsements", "`PATH,…` of files and folders with VCEK or VLEK, certificate table, CRLs")
-	fs.Var(&o.roots, "roots", "`PEM,…` files with trust anchors, instead of the vendors'")
+	fs.Func("format", "the evidence is of this `FORMAT`: auto, snp, tdx, cca or vtpm (default auto)", o.setFormat)
+	fs.Var(&o.endorsements, "endorsements", "files and folders `PATH,…` with VCEK or VLEK, certificate table, CRLs")
+	fs.Var(&o.roots, "roots", "files `PEM,…` with the trust anchors to use instead of the vendors'")
 	fs.StringVar(&o.policy, "policy", "", "judge by the policy document `FILE`")
 	fs.Func("at", "judge validity at this `TIME`, such as 2025-06-01T00:00:00Z (default now)", o.setTime)
 	fs.Func("binding", "what must have been signed: `HEX` of up to 64 bytes", o.setBinding)

@@ -51,7 +51,7 @@ func (r *result) printVerdict(p *cli.Page, in input) {
 		row("until", r.NotAfter.Format(time.RFC3339), cli.Plain)
 	}
 	if in.policy != nil {
-		row("policy", in.policy.Name+"@"+in.policy.Version, cli.Plain)
+		row("policy", in.policy.String(), cli.Plain)
 	}
 	p.Table("Verdict", rows)
 }
@@ -59,6 +59,8 @@ func (r *result) printVerdict(p *cli.Page, in input) {
 // verdict returns the answer in a word or two.
 func (r *result) verdict() (string, cli.Style) {
 	switch {
+	case !r.Authentic && (r.Reason == evidence.Unavailable || r.Reason == evidence.Stale):
+		return "NOT SHOWN TO BE GENUINE", cli.Bad // other collateral, or another time, may show it
 	case !r.Authentic:
 		return "NOT GENUINE", cli.Bad
 	case r.Binding == bindingMismatch:

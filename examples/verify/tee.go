@@ -26,10 +26,11 @@ type tee struct {
 	hearsay func(raw []byte) (iter.Seq2[string, evidence.Value], error)
 }
 
-// trust is what a verifier relies on.
+// trust is what a verifier relies on, and Items that need not be relied on.
 type trust struct {
 	anchors        []anchor // nil: the vendor's
 	source         evidence.Source
+	items          []evidence.Item
 	now            time.Time
 	skipRevocation bool
 }
