@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/teebroker/teebroker/examples/internal/cli"
+	"github.com/teebroker/teebroker/policy"
 	"github.com/teebroker/teebroker/snp"
 )
 
@@ -23,10 +24,13 @@ type shown struct {
 	HostData    string `json:"host_data"`
 	Root        string `json:"root"` // SHA-256 of the ARK, as receipts name it
 
-	// Reference accepts this guest on this processor and nothing else: one
-	// alternative of a policy document.
-	Reference snp.ReferenceValues `json:"reference_values"`
+	// Policy is a document that accepts this guest on this chip, at its TCB or
+	// above, and nothing else.
+	Policy object `json:"policy"`
 }
+
+// object is a JSON object of a policy document; docs/policy.md lists its members.
+type object map[string]any
 
 func showCommand() cli.Command {
 	return cli.Command{
@@ -37,7 +41,11 @@ Print as JSON what a simulated guest would be measured as, for registering it.
   attester show -simulate sim
   attester show -simulate sim -product Milan -tenant acme -instance 7d1f0b3e-5c1a-4f8e-9b52-0c6a3a6f2d11
 
-The member reference_values is one alternative of a policy document.`,
+The member policy is a policy document that accepts this guest on this chip, at
+its TCB or above, and nothing else:
+
+  attester show -simulate sim | jq .policy > policy.json
+  verify -policy policy.json -roots roots.pem -endorsements report.bin.endorsements report.bin`,
 		Setup: setupShow,
 	}
 }
@@ -71,13 +79,41 @@ func (g *guest) show() (shown, error) {
 	}
 	chip, digest := p.chip.ID(), measurement()
 	root := sha256.Sum256(p.amd.Anchors()[0].ARK)
-	return shown{
+	out := shown{
 		TEE: "snp", Format: string(snp.Format), Line: g.product().String(),
 		Family: p.chip.Family, Model: p.chip.Model, Stepping: p.chip.Stepping,
 		Chip:        hex.EncodeToString(chip[:]),
 		Measurement: hex.EncodeToString(digest[:]),
 		HostData:    hex.EncodeToString(hostData[:]),
 		Root:        hex.EncodeToString(root[:]),
-		Reference:   snp.Baseline([]snp.Floor{p.chip.Floor()}, digest),
-	}, nil
+	}
+	out.Policy = object{
+		"policy": policy.DocumentType, "name": "simulated-guest", "version": "1", "scope": policy.Global,
+		"require": object{out.Format: []object{out.referenceValues(p.chip.Floor())}},
+	}
+	return out, nil
+}
+
+// referenceValues accepts the guest on its chip. There is no ID block, so that
+// what it would say is not asked.
+func (s shown) referenceValues(floor snp.Floor) object {
+	const anything = "*"
+	return object{
+		"measurements": []string{s.Measurement}, "host_data": []string{s.HostData}, "vmpls": []int{0},
+		"id_keys": anything, "author_keys": anything, "family_ids": anything, "image_ids": anything,
+		"lines": []string{s.Line}, "keys": []string{snp.VCEK.String()}, "chips": []string{s.Chip},
+		"floors": []object{{
+			"family": s.Family, "min_model": s.Model, "max_model": s.Model, "steppings": []int{int(s.Stepping)},
+			"reported": tcb(floor.Reported), "committed": tcb(floor.Committed), "launch": tcb(floor.Launch),
+		}},
+		"allow_smt": true, // as Baseline
+	}
+}
+
+func tcb(t snp.TCB) object {
+	o := object{"bootloader": t.Bootloader, "tee": t.TEE, "firmware": t.Firmware, "microcode": t.Microcode}
+	if t.Line == snp.Turin {
+		o["fmc"] = t.FMC
+	}
+	return o
 }
