@@ -125,12 +125,21 @@ func (p *Policy) appraise(got []*evidence.Verified) (ms []evidence.Mismatch) {
 		}
 		ms = append(ms, p.appraiseOne(v)...)
 	}
-	for _, f := range slices.Sorted(maps.Keys(p.Require)) {
-		if !slices.ContainsFunc(got, func(v *evidence.Verified) bool { return v != nil && v.Format == f }) {
-			ms = append(ms, evidence.Mismatch{Claim: "format", Op: evidence.Equal, Want: evidence.Text(string(f))})
-		}
+	for _, f := range p.missing(got) {
+		ms = append(ms, evidence.Mismatch{Claim: "format", Op: evidence.Equal, Want: evidence.Text(string(f))})
 	}
 	return ms
+}
+
+// missing returns the required formats that are not among got, sorted.
+func (p *Policy) missing(got []*evidence.Verified) (fs []evidence.Format) {
+	for f := range p.Require {
+		if !slices.ContainsFunc(got, func(v *evidence.Verified) bool { return v != nil && v.Format == f }) {
+			fs = append(fs, f)
+		}
+	}
+	slices.Sort(fs)
+	return fs
 }
 
 // appraiseOne returns what of v p does not accept.
