@@ -2,7 +2,6 @@ package keywrap
 
 import (
 	"crypto/hpke"
-	"errors"
 	"fmt"
 )
 
@@ -33,9 +32,6 @@ func openHPKE(p hpkeParams, k hpke.PrivateKey) func(Sealed, []byte) ([]byte, err
 
 // receive returns the context of the encapsulated key enc.
 func (p hpkeParams) receive(k hpke.PrivateKey, enc, info []byte) (*hpke.Recipient, error) {
-	if len(enc) != p.enc {
-		return nil, errors.New("length of encapsulated key")
-	}
 	// Package crypto/hpke validates points on NIST curves before it uses k. Of
 	// X25519 it leaves that to k, which may be a token that does not.
 	if err := p.checkPoint(enc); err != nil {

@@ -148,8 +148,8 @@ func join(t testing.TB, m map[string]string) []byte {
 	return b
 }
 
-// Every byte of every part is authenticated, one bit of each byte is changed in
-// turn, and every part has one length and one spelling.
+// Every part is authenticated, one bit of each byte is changed in turn, and has
+// one length and one spelling.
 func TestTamper(t *testing.T) {
 	for _, suite := range suites() {
 		o := generate(t, suite)
@@ -167,7 +167,9 @@ func TestTamper(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for i := range value {
+			// All bytes of all parts but the encapsulated keys of hybrid suites, which
+			// are long: of them every second or third.
+			for i := 0; i < len(value); i += 1 + len(value)/513 {
 				bad := bytes.Clone(value)
 				bad[i] ^= 1 << (i % 8)
 				change("bit flipped", base64url(bad))

@@ -39,8 +39,13 @@ func TestJWKRoundTrip(t *testing.T) {
 		if jwk == nil {
 			continue
 		}
-		again, err := keywrap.ParseJWK(jwk, any2048())
-		if err != nil || again.Thumbprint() != r.Thumbprint() || again.Suite() != suite {
+		sent := bytes.Clone(jwk)
+		again, err := keywrap.ParseJWK(sent, any2048())
+		if !bytes.Equal(sent, jwk) {
+			t.Errorf("%s: input modified", suite)
+		}
+		clear(sent)
+		if err != nil || again.Thumbprint() != r.Thumbprint() || again.Suite() != suite || !bytes.Equal(again.JWK(), jwk) {
 			t.Errorf("%s: %s: %v", suite, jwk, err)
 		}
 		// A map marshals its members in alphabetical order, which for these is that

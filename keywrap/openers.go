@@ -73,7 +73,7 @@ func FromHPKE(k hpke.PrivateKey) (Opener, error) {
 // ErrKey.
 func FromECDH(suite Suite, k ecdh.KeyExchanger) (Opener, error) {
 	if k == nil || k.PublicKey() == nil || k.PublicKey().Curve() != k.Curve() {
-		return nil, fmt.Errorf("%w: none", ErrKey)
+		return nil, fmt.Errorf("%w: none, or without its public key", ErrKey)
 	}
 	if c, ok := suite.jweCurve(); ok && c.curve == k.Curve() {
 		return newOpener(suite, k.PublicKey().Bytes(), openJWE(func(s Sealed) ([]byte, error) {

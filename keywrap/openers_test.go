@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"sync"
 	"testing"
 
 	"github.com/teebroker/teebroker/keywrap"
@@ -88,6 +89,22 @@ func TestOpenAfterCancel(t *testing.T) {
 		if _, err := o.Open(ctx, s, info(suite)); !errors.Is(err, keywrap.ErrOpen) || !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v", suite, err)
 		}
+	}
+}
+
+func TestOpenConcurrently(t *testing.T) {
+	for _, suite := range suites() {
+		o := generate(t, suite)
+		s := seal(t, o.Recipient(), []byte("secret"))
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				if got, err := o.Open(t.Context(), s, info(suite)); err != nil || string(got) != "secret" {
+					t.Errorf("%s: %q, %v", suite, got, err)
+				}
+			})
+		}
+		wg.Wait()
 	}
 }
 

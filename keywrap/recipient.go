@@ -51,14 +51,8 @@ func (a Allow) rsa(bits int) bool {
 	return a.MinRSABits >= leastRSABits && bits >= a.MinRSABits
 }
 
-// maxPublic is more bytes than any public key has.
-const maxPublic = 2048
-
 // decode returns the Recipient of the only encoding of a key of suite.
 func decode(suite Suite, public []byte) (Recipient, error) {
-	if len(public) > maxPublic {
-		return Recipient{}, errors.New("too long")
-	}
 	r := Recipient{suite: suite, public: bytes.Clone(public)}
 	var again []byte
 	var err error

@@ -134,6 +134,16 @@ func TestMinRSABits(t *testing.T) {
 	}
 }
 
+// parsePoint parses an X25519 point alone and in a hybrid key.
+func parsePoint(t *testing.T, u []byte) map[keywrap.Suite]error {
+	t.Helper()
+	hybrid := generate(t, keywrap.MLKEM768X25519).Recipient().Bytes()
+	copy(hybrid[len(hybrid)-32:], u)
+	_, alone := keywrap.Parse(keywrap.X25519, u, only(keywrap.X25519))
+	_, half := keywrap.Parse(keywrap.MLKEM768X25519, hybrid, only(keywrap.MLKEM768X25519))
+	return map[keywrap.Suite]error{keywrap.X25519: alone, keywrap.MLKEM768X25519: half}
+}
+
 // The refused points are those that the standard library finds, and no others.
 func TestX25519LowOrder(t *testing.T) {
 	k, err := ecdh.X25519().GenerateKey(rand.Reader)
@@ -162,8 +172,10 @@ func TestX25519LowOrder(t *testing.T) {
 		if oracle != nil {
 			low++
 		}
-		if _, err := keywrap.Parse(keywrap.X25519, u, only(keywrap.X25519)); (err == nil) != (oracle == nil) {
-			t.Errorf("%x: %v, but crypto/ecdh says %v", u, err, oracle)
+		for name, err := range parsePoint(t, u) {
+			if (err == nil) != (oracle == nil) {
+				t.Errorf("%s: %x: %v, but crypto/ecdh says %v", name, u, err, oracle)
+			}
 		}
 	}
 	if low != 5 {
@@ -190,8 +202,10 @@ func TestX25519NearPrime(t *testing.T) {
 	} {
 		u := append(bytes.Repeat([]byte{0xff}, 31), 0x7f)
 		tt.set(u)
-		if _, err := keywrap.Parse(keywrap.X25519, u, only(keywrap.X25519)); (err == nil) != tt.ok {
-			t.Errorf("%s: %v", tt.name, err)
+		for name, err := range parsePoint(t, u) {
+			if (err == nil) != tt.ok || err != nil && !errors.Is(err, keywrap.ErrKey) {
+				t.Errorf("%s: %s: %v", name, tt.name, err)
+			}
 		}
 	}
 }

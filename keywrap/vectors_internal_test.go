@@ -117,6 +117,33 @@ func (v hpkeVector) suite() (Suite, hpkeParams, bool) {
 	return "", hpkeParams{}, false
 }
 
+// The identifiers are those of PROTOCOL.md section 1.
+func TestHPKEParameters(t *testing.T) {
+	for suite, want := range map[Suite]struct {
+		kem, kdf    uint16
+		public, enc int
+	}{
+		MLKEM768X25519: {0x647a, 0x0001, 1216, 1120},
+		MLKEM1024P384:  {0x0051, 0x0002, 1665, 1665},
+		P384:           {0x0011, 0x0002, 97, 97},
+		P256:           {0x0010, 0x0001, 65, 65},
+		X25519:         {0x0020, 0x0001, 32, 32},
+	} {
+		p, ok := suite.hpke()
+		if !ok || p.kem.ID() != want.kem || p.kdf.ID() != want.kdf || p.enc != want.enc {
+			t.Errorf("%s: KEM %#x, KDF %#x, enc %d", suite, p.kem.ID(), p.kdf.ID(), p.enc)
+		}
+		o, err := Generate(suite)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := o.Recipient().Seal(nil, nil)
+		if err != nil || len(s.key) != want.enc || len(o.Recipient().Bytes()) != want.public {
+			t.Errorf("%s: public key of %d bytes, enc of %d: %v", suite, len(o.Recipient().Bytes()), len(s.key), err)
+		}
+	}
+}
+
 // The messages of the vectors have AAD, which ours have not: they open with the
 // context that Open uses, and not with Open.
 func TestHPKEVectors(t *testing.T) {
