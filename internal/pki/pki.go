@@ -23,13 +23,14 @@ const (
 // which data is. PEM may have white space and zero bytes after it, which firmware
 // tables pad with, and nothing before.
 func DER(data []byte, kind string) ([]byte, error) {
-	if !bytes.HasPrefix(data, []byte("-----BEGIN ")) {
+	begin := []byte("-----BEGIN ")
+	if !bytes.HasPrefix(data, begin) {
 		return data, nil
 	}
 	block, rest := pem.Decode(data)
 	switch {
-	case block == nil:
-		return nil, errors.New("pki: malformed PEM")
+	case block == nil || bytes.Count(data, begin) != 1: // Decode passes over what is broken
+		return nil, errors.New("pki: not one PEM block")
 	case block.Type != kind || len(block.Headers) != 0:
 		return nil, fmt.Errorf("pki: PEM is not a plain %s", kind)
 	case len(bytes.Trim(rest, "\x00 \t\r\n")) != 0:
