@@ -22,7 +22,7 @@ func TestRetries(t *testing.T) {
 		req      teebroker.Request
 		r        teebroker.Response
 	}
-	start := func(t *testing.T) released {
+	begin := func(t *testing.T) released {
 		var n int
 		w := newWorld(t, func(c *teebroker.Config) { c.Verifier = hooked{c.Verifier, func() { n++ }} })
 		w.authorize(nil)
@@ -39,7 +39,7 @@ func TestRetries(t *testing.T) {
 		}
 	}
 	t.Run("same request id, released", func(t *testing.T) {
-		w := start(t)
+		w := begin(t)
 		for _, d := range []time.Duration{0, 20 * time.Minute, 49*time.Minute + 59*time.Second} {
 			w.pass(d) // long after the nonce has expired
 			again, err := w.answer(w.req)
@@ -57,7 +57,7 @@ func TestRetries(t *testing.T) {
 		w.refusedWith("10 minutes after the window", r, err, teebroker.Gone)
 	})
 	t.Run("same request id, refused", func(t *testing.T) {
-		w := start(t)
+		w := begin(t)
 		g := honest()
 		g.HostData = nil
 		req := w.request(w.s, g)
@@ -73,7 +73,7 @@ func TestRetries(t *testing.T) {
 		}
 	})
 	t.Run("same request id, redeemed, no outcome", func(t *testing.T) {
-		w := start(t)
+		w := begin(t)
 		c, err := w.broker.Challenge(t.Context(), nonce.ProfileV1)
 		w.check(err)
 		b, err := w.s.Bind(c.Nonce, faketee.Format)
@@ -89,7 +89,7 @@ func TestRetries(t *testing.T) {
 		w.refusedWith("later", r, err, teebroker.NonceSpent)
 	})
 	t.Run("spent nonce, other request id", func(t *testing.T) {
-		w := start(t)
+		w := begin(t)
 		other := w.session(nil)
 		b, err := other.Bind(w.req.Nonce, faketee.Format)
 		w.check(err)
@@ -98,7 +98,7 @@ func TestRetries(t *testing.T) {
 		one(w.world, 1)
 	})
 	t.Run("fresh nonce and evidence, same key", func(t *testing.T) {
-		w := start(t)
+		w := begin(t)
 		w.pass(time.Minute)
 		req := w.request(w.s, honest())
 		r, err := w.answer(req)
@@ -127,14 +127,14 @@ func TestRetries(t *testing.T) {
 		one(w.world, 2)
 	})
 	t.Run("fresh nonce, same key, evidence not acceptable any more", func(t *testing.T) {
-		w := start(t)
+		w := begin(t)
 		g := honest()
 		g.Measurement = "bad"
 		r, err := w.answer(w.request(w.s, g))
 		w.refusedWith("bad evidence", r, err, teebroker.Denied)
 	})
 	t.Run("fresh nonce, same key, instance changed", func(t *testing.T) {
-		w := start(t)
+		w := begin(t)
 		w.check(w.Register(t.Context(), w.instance()))
 		r, err := w.answer(w.request(w.s, honest()))
 		w.refusedWith("withdrawn", r, err, teebroker.NotAuthorized)
@@ -145,7 +145,7 @@ func TestRetries(t *testing.T) {
 		}
 	})
 	t.Run("fresh nonce, same key, after the window", func(t *testing.T) {
-		w := start(t)
+		w := begin(t)
 		w.pass(time.Hour + 9*time.Minute)
 		_, err := w.answer(w.request(w.s, honest()))
 		w.check(err)
@@ -154,7 +154,7 @@ func TestRetries(t *testing.T) {
 		w.refusedWith("erased", r, err, teebroker.Gone)
 	})
 	t.Run("another key, slot taken", func(t *testing.T) {
-		w := start(t)
+		w := begin(t)
 		r, err := w.answer(w.request(w.session(nil), honest()))
 		w.refusedWith("second key", r, err, teebroker.OtherKey)
 		if teebroker.Code(err) != "denied" {

@@ -55,7 +55,7 @@ func (w *world) pass(d time.Duration) {
 // newWorld returns a world whose Config edit has changed, if it isn't nil.
 func newWorld(t testing.TB, edit func(*teebroker.Config)) *world {
 	t.Helper()
-	w := &world{TB: t, now: time.Date(2026, 11, 1, 12, 0, 30, 0, time.UTC)}
+	w := &world{TB: t, now: start()}
 	w.Store = memory.New(w.time)
 	identity, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	w.check(err)

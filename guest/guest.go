@@ -4,7 +4,8 @@
 // Getting the evidence and carrying the messages is the caller's: the host may
 // do either, since all that it could change is compared here. A guest must come
 // by what is in its [Config] in a way that the host can't change, usually by its
-// measured image or verified launch data.
+// measured image or verified launch data. The example of package teebroker runs
+// the whole protocol.
 package guest
 
 import (
@@ -78,7 +79,7 @@ type Session struct {
 	cfg      Config
 	blob     []byte // digest of Wrapped, or empty
 	bindings []evidence.Binding
-	receipts map[string][32]byte // digest by binding
+	receipts map[string][32]byte // digest of the content, by binding
 }
 
 // New returns a Session, or an error if cfg can make no request.
@@ -174,15 +175,13 @@ func (s *Session) receipt(r teebroker.Response) (*teebroker.Receipt, error) {
 		got.Sealed != sha256.Sum256(r.Sealed) || !s.made(got.Binding) {
 		return nil, NoReceipt
 	}
-	digest, first := sha256.Sum256(r.Receipt), [32]byte{}
-	if known, ok := s.receipts[string(got.Binding)]; ok {
-		first = known
-	} else {
-		first, s.receipts[string(got.Binding)] = digest, digest
-	}
-	if first != digest {
+	// What was signed, without the signature: the host can turn one valid ECDSA
+	// signature into another.
+	content := sha256.Sum256(r.Receipt[:bytes.LastIndexByte(r.Receipt, '.')])
+	if first, ok := s.receipts[string(got.Binding)]; ok && first != content {
 		return nil, Attack
 	}
+	s.receipts[string(got.Binding)] = content
 	return &got, nil
 }
 
