@@ -86,8 +86,7 @@ func TestDir(t *testing.T) {
 	listInTable := chip.Entries(snp.VCEK)
 	listInTable[0].Data = crl
 	listAside := slices.Concat(chip.Entries(snp.VCEK)[1:], []snptest.Entry{{GUID: [16]byte{1}, Data: inPEM("X509 CRL", crl)}})
-	broken := chip.Entries(snp.VCEK)
-	broken[0].Data = []byte("-----BEGIN X")
+	twice := slices.Concat(listAside, listAside[len(listAside)-1:])
 	for _, tt := range []struct {
 		name string
 		file []byte
@@ -102,9 +101,9 @@ func TestDir(t *testing.T) {
 		{"table", chip.Certificates(), []string{vcek}},
 		{"table in PEM", snptest.CertTable(chip.Entries(snp.VCEK)[0].PEM()), []string{vcek}},
 		{"table with a list for a VCEK", snptest.CertTable(listInTable...), nil},
-		{"table with a list beside", snptest.CertTable(append(listAside, chip.Entries(snp.VCEK)[0])...), []string{vcek}},
+		{"table with a list beside", snptest.CertTable(slices.Concat(listAside, chip.Entries(snp.VCEK)[:1])...), []string{vcek}},
 		{"table with nothing but a list", snptest.CertTable(listAside...), nil},
-		{"broken table with a list", snptest.CertTable(append(broken, listAside[len(listAside)-1])...), nil},
+		{"broken table with a list", snptest.CertTable(twice...), nil},
 		{"root", ark, nil},
 		{"list of an ASK", amd().IssueCRL(snptest.CRL{Line: snp.Milan, By: snptest.ASK}), nil},
 		{"list called a certificate", inPEM("CERTIFICATE", crl), crls},
@@ -266,8 +265,8 @@ func TestDirLinks(t *testing.T) {
 
 func TestDirRefuses(t *testing.T) {
 	big := make([]byte, 4<<20+1)
-	large := map[string][]byte{"large": big, "crl": amd().CRL(snp.Milan, snp.VCEK, now)}
-	dir := write(t, large)
+	crl := amd().CRL(snp.Milan, snp.VCEK, now)
+	dir := write(t, map[string][]byte{"large": append(inPEM("X509 CRL", crl), bytes.Repeat([]byte("\n"), len(big))...), "crl": crl})
 	f := open(t, dir)
 	if len(data(t, f, snp.CRLName(snp.Milan, snp.VCEK))) != 1 {
 		t.Error("a large file hides others")

@@ -180,6 +180,8 @@ func TestCoCoRefuses(t *testing.T) {
 		_, err2 := nonce.CoCoDevice{Hash: crypto.SHA384}.Bind(n, key)
 		if want := key.JWK() != nil; (err1 == nil) != want || (err2 == nil) != want {
 			t.Errorf("%q: %v, %v", key.Suite(), err1, err2)
+		} else if !want && !strings.Contains(err1.Error(), "JWE") {
+			t.Errorf("%q: the error does not say what is wanted: %v", key.Suite(), err1)
 		}
 		if b, err := (nonce.CoCo{}).Bind(n, key); err == nil || b.Checked() {
 			t.Errorf("%q: no hash accepted", key.Suite())
