@@ -57,28 +57,34 @@ func TestPlatformChanged(t *testing.T) {
 	_, vendor := pem.Decode(turin)
 	_, vendorMilan := pem.Decode(milan)
 	chip := turin[:len(turin)-len(vendor)]
-	for name, content := range map[string][]byte{
-		"empty":              nil,
-		"chip alone":         chip,
-		"vendor alone":       vendor,
-		"truncated":          turin[:len(turin)-100],
-		"of another line":    milan,
-		"of two lines":       append(bytes.Clone(turin), vendorMilan...),
-		"chip of another":    append(bytes.Clone(milan[:len(milan)-len(vendorMilan)]), vendor...),
-		"twice":              append(bytes.Clone(turin), turin...),
-		"something else":     []byte("no platform"),
-		"beyond every limit": bytes.Repeat([]byte{'\n'}, maxPlatform+1),
+	milanFirst := append(bytes.Clone(milan), vendor...)
+	for _, test := range []struct {
+		name    string
+		line    snp.Line
+		content []byte
+	}{
+		{"empty", snp.Turin, nil},
+		{"chip alone", snp.Turin, chip},
+		{"vendor alone", snp.Turin, vendor},
+		{"truncated", snp.Turin, turin[:len(turin)-100]},
+		{"of another line", snp.Turin, milan},
+		{"of two lines", snp.Turin, append(bytes.Clone(turin), vendorMilan...)},
+		{"of two lines, its own first", snp.Milan, milanFirst},
+		{"chip of another", snp.Turin, append(bytes.Clone(milan[:len(milan)-len(vendorMilan)]), vendor...)},
+		{"twice", snp.Turin, append(bytes.Clone(turin), turin...)},
+		{"something else", snp.Turin, []byte("no platform")},
+		{"beyond every limit", snp.Turin, bytes.Repeat([]byte{'\n'}, maxPlatform+1)},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
-			path := platformFile(dir, snp.Turin)
-			if err := os.WriteFile(path, content, 0o600); err != nil {
+			path := platformFile(dir, test.line)
+			if err := os.WriteFile(path, test.content, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if status, _, _ := try("show", "-simulate", dir); status != 2 {
+			if status, _, _ := try("show", "-simulate", dir, "-product", test.line.String()); status != 2 {
 				t.Errorf("status %d", status)
 			}
-			if !bytes.Equal(read(t, path), content) {
+			if !bytes.Equal(read(t, path), test.content) {
 				t.Error("the file was changed")
 			}
 		})

@@ -49,7 +49,8 @@ read with the clock of its time:
   verify -endorsements vcek.der -allow-no-revocation -at 2025-06-01T00:00:00Z -json report.bin
 
 With -policy and without -binding everything but the binding is judged. In the
-JSON, accepted is null without -policy and false for what is not authentic.`
+JSON, accepted is null without -policy and false for what is not authentic, and
+format is "unknown" if FILE looks like no evidence at all.`
 
 // options are the command line.
 type options struct {
