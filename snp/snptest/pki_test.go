@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"math/big"
+	"slices"
 	"testing"
 	"time"
 
@@ -73,6 +74,21 @@ func TestCAsAreShapedLikeAMDs(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Without arguments, Anchors are of all Lines used, in order; and they are the caller's.
+func TestAnchors(t *testing.T) {
+	for _, line := range []snp.Line{snp.Turin, snp.Milan, snp.Genoa} {
+		clear(amd.Anchors(line)[0].ASK)
+	}
+	var got []snp.Line
+	for _, a := range amd.Anchors() {
+		parse(t, a.ASK)
+		got = append(got, a.Line)
+	}
+	if !slices.Equal(got, lines) {
+		t.Errorf("of lines %v", got)
 	}
 }
 
@@ -313,6 +329,9 @@ func TestSource(t *testing.T) {
 			t.Errorf("%s: certificate of another key", name)
 		}
 		clear(got[0].Data) // it is the caller's
+		if again, err := source.Get(t.Context(), name); err != nil || !want.Equal(parse(t, again[0].Data).PublicKey) {
+			t.Errorf("%s: the second answer is another: %v", name, err)
+		}
 	}
 	for _, line := range lines {
 		for _, kind := range []snp.KeyKind{snp.VCEK, snp.VLEK} {

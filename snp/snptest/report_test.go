@@ -162,6 +162,14 @@ func TestEditAndFault(t *testing.T) {
 	if ev.Raw[abi.KeyInfo+4] != 1 || !signs(chip.Key(), ev.Raw) {
 		t.Error("Edit is not signed")
 	}
+	ev = chip.Report(Guest{Edit: func(r []byte) {
+		for i := range r[abi.SignedSize:] {
+			r[abi.SignedSize+i] = 0xFF
+		}
+	}}, binding(t, 1))
+	if _, err := snp.ParseReport(ev.Raw); err != nil {
+		t.Errorf("Edit reaches into the signature: %v", err)
+	}
 	ev = chip.Report(Guest{Fault: func(r []byte) []byte { return append(r, 0) }}, binding(t, 1))
 	if len(ev.Raw) != abi.ReportSize+1 || !signs(chip.Key(), ev.Raw) {
 		t.Error("Fault is not what is returned")

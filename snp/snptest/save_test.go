@@ -2,6 +2,7 @@ package snptest
 
 import (
 	"bytes"
+	"encoding/pem"
 	"reflect"
 	"sync"
 	"testing"
@@ -58,6 +59,7 @@ func TestLoadRefuses(t *testing.T) {
 		"keys":                   saved,
 		"no Line":                bytes.Replace(chip, []byte("Line: Milan"), []byte("Line: none"), 1),
 		"another type":           bytes.ReplaceAll(chip, []byte("SNP CHIP"), []byte("SNP SHIP")),
+		"half a secret":          pem.EncodeToMemory(&pem.Block{Type: typeChip, Headers: map[string]string{"Line": "Milan"}, Bytes: make([]byte, secretSize/2)}),
 		"something that follows": append(bytes.Clone(chip), chip...),
 	} {
 		if _, err := amd.LoadChip(bad); err == nil {

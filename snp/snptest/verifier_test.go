@@ -236,17 +236,28 @@ func TestVerifierRefusesAnchors(t *testing.T) {
 	}
 }
 
-// What a chip says of its floor holds for its reports.
-func TestFloorIsMet(t *testing.T) {
+// What a chip says of its floor holds for its reports, and for nothing less.
+func TestFloorIsJustMet(t *testing.T) {
 	data := binding(t, 1)
 	for _, line := range lines {
-		chip := amd.Chip(line)
-		got, err := verify1(t, amd.Source(), chip.Report(Guest{Measurement: [48]byte{1}}, data), data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if ms := snp.Baseline([]snp.Floor{chip.Floor()}, [48]byte{1}).Appraise(got); len(ms) != 0 {
-			t.Errorf("%v: %v", line, ms)
+		for _, version := range []uint32{2, 5} {
+			chip := amd.Chip(line)
+			rv := snp.Baseline([]snp.Floor{chip.Floor()}, [48]byte{1})
+			rv.V2Floors = []snp.LineFloor{chip.V2Floor()}
+			mismatches := func() []evidence.Mismatch {
+				got, err := verify1(t, amd.Source(), chip.Report(Guest{Version: version, Measurement: [48]byte{1}}, data), data)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return rv.Appraise(got)
+			}
+			if ms := mismatches(); len(ms) != 0 {
+				t.Errorf("%v version %d: %v", line, version, ms)
+			}
+			chip.Reported.Microcode--
+			if ms := mismatches(); len(ms) != 1 {
+				t.Errorf("%v version %d, below its floor: %v", line, version, ms)
+			}
 		}
 	}
 }
