@@ -1,16 +1,16 @@
 package main
 
 import (
-	"crypto/sha256"
 	"crypto/sha512"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
 	"strings"
 
+	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/examples/internal/cli"
+	"github.com/teebroker/teebroker/internal/strictjson"
 	"github.com/teebroker/teebroker/snp"
 )
 
@@ -66,11 +66,11 @@ func (g *guest) setTenant(s string) error {
 }
 
 func (g *guest) setInstance(s string) error {
-	id, err := cli.ParseUUID(s)
+	id, err := strictjson.ParseUUID(s)
 	if err != nil {
-		return err
+		return errors.New("want a UUID in lower case, such as 7d1f0b3e-5c1a-4f8e-9b52-0c6a3a6f2d11")
 	}
-	g.instance = &id
+	g.instance = (*[16]byte)(&id)
 	return nil
 }
 
@@ -108,23 +108,13 @@ func (g *guest) launchData() ([32]byte, error) {
 	case g.hostData != nil:
 		return *g.hostData, nil
 	case g.instance != nil && g.tenant != "":
-		return launchIdentity(g.tenant, *g.instance), nil
+		return teebroker.LaunchID(g.tenant, *g.instance), nil
 	case g.instance != nil:
-		return launchIdentity("default", *g.instance), nil
+		return teebroker.LaunchID("default", *g.instance), nil
 	case g.tenant != "":
 		return [32]byte{}, cli.Usagef("-tenant needs -instance")
 	}
 	return [32]byte{}, nil
-}
-
-// launchIdentity is the value of docs/protocol.md, section 8: SHA-256 of a label
-// and of both names, each after its length in four bytes, big-endian.
-func launchIdentity(tenant string, instance [16]byte) [32]byte {
-	b := []byte("teebroker/v1/launch")
-	for _, field := range []string{tenant, string(instance[:])} {
-		b = append(binary.BigEndian.AppendUint32(b, uint32(len(field))), field...)
-	}
-	return sha256.Sum256(b)
 }
 
 // measurement is the launch digest of the simulated guest, whose image is no

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -81,18 +80,4 @@ func (l *List) Set(s string) error {
 		*l = append(*l, name)
 	}
 	return nil
-}
-
-// ParseUUID reads a UUID in its one canonical spelling: lower case, with dashes.
-func ParseUUID(s string) (id [16]byte, err error) {
-	b, err := hex.DecodeString(strings.ReplaceAll(s, "-", ""))
-	if err != nil || len(b) != len(id) || FormatUUID([16]byte(b)) != s {
-		return id, errors.New("want a UUID in lower case, such as 7d1f0b3e-5c1a-4f8e-9b52-0c6a3a6f2d11")
-	}
-	return [16]byte(b), nil
-}
-
-// FormatUUID returns the canonical spelling of id.
-func FormatUUID(id [16]byte) string {
-	return fmt.Sprintf("%x-%x-%x-%x-%x", id[0:4], id[4:6], id[6:8], id[8:10], id[10:])
 }
