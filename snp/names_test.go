@@ -2,6 +2,12 @@ package snp_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"math/big"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,6 +58,40 @@ func TestNamesOfGenuineVEKs(t *testing.T) {
 			t.Errorf("an ASK has names: %v", got)
 		}
 	}
+}
+
+func TestNamesOfLists(t *testing.T) {
+	got := snp.NamesOf(forgedCRL(t, snp.Genoa))
+	if want := []string{"/vcek/v1/Genoa/crl", "/vlek/v1/Genoa/crl"}; !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	for claim, der := range map[string][]byte{
+		"nothing":                    nil,
+		"garbage":                    []byte("x"),
+		"more than 1 MiB":            append(forgedCRL(t, snp.Genoa), make([]byte, 1<<20)...),
+		"a certificate of no VEK":    snp.AMD()[0].ARK,
+		"a VCEK without its profile": notAVEK(t),
+	} {
+		if got := snp.NamesOf(der); got != nil {
+			t.Errorf("%s: %v", claim, got)
+		}
+	}
+}
+
+// notAVEK returns a certificate in the name of an ASK that is of no VEK.
+func notAVEK(t *testing.T) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := *parseCertificate(t, snp.AMD()[0].ASK)
+	ask.PublicKey = &key.PublicKey
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1)}, &ask, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
 }
 
 func TestTableVEKs(t *testing.T) {

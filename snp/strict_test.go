@@ -144,6 +144,9 @@ func TestStrictChain(t *testing.T) {
 			s.onlyItems()
 			s.item(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: a.IssueVEK(s.chip.Key(), s.vekOf())}))
 		}, evidence.Malformed, "certificate", "VCEK"},
+		{"an extension twice, signed by the ASK", issue(func(v *snptest.VEK) {
+			v.Extensions = func(exts []pkix.Extension) []pkix.Extension { return append(exts, exts[extensionOf(exts, 3, 1)]) }
+		}), evidence.Malformed, "certificate", "VCEK"},
 		{"expired", issue(func(v *snptest.VEK) { v.After = simulatedNow().Add(-time.Second) }), evidence.Stale, "validity", "VCEK"},
 		{"not yet valid", issue(func(v *snptest.VEK) { v.Before = simulatedNow().Add(time.Second) }), evidence.Stale, "validity", "VCEK"},
 		{"another kind of key", func(s *simulated) {

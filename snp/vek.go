@@ -70,8 +70,12 @@ func isAMDName(n pkix.Name, cn string) bool {
 // and there may be no other.
 func (k *vek) parseExtensions(exts []pkix.Extension) error {
 	x := extensions{values: map[string][]byte{}}
-	for _, e := range exts {
-		x.add(e)
+	for _, e := range exts { // no two of one kind: crypto/x509 sees to that
+		id := e.Id.String()
+		if e.Critical {
+			x.fail(id, "critical")
+		}
+		x.values[id] = e.Value
 	}
 	x.structVersion(k.line)
 	x.productName(k.line)
@@ -98,17 +102,6 @@ func (x *extensions) fail(id, why string) {
 	if x.err == nil {
 		x.err = fmt.Errorf("extension %s: %s", id, why)
 	}
-}
-
-func (x *extensions) add(e pkix.Extension) {
-	id := e.Id.String()
-	if _, again := x.values[id]; again {
-		x.fail(id, "twice")
-	}
-	if e.Critical {
-		x.fail(id, "critical")
-	}
-	x.values[id] = e.Value
 }
 
 // take returns the value of an extension that is required, once.
