@@ -123,9 +123,9 @@ func (rv *ReferenceValues) appraisePlatform(c *Claims, ms *mismatches) {
 	mitigated(ms, "snp.mitigations.current", current, ok, rv.MinCurrentMitigations)
 }
 
-// mitigated asks for all bits of least. Without a vector there are none.
+// mitigated asks for all bits of least. A report without a vector has none.
 func mitigated(ms *mismatches, claim string, vector uint64, ok bool, least uint64) {
-	if ok && least&^vector == 0 || least == 0 {
+	if least&^vector == 0 {
 		return
 	}
 	var got evidence.Value

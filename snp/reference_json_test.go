@@ -128,6 +128,8 @@ func TestDecodePartialFloors(t *testing.T) {
 		{"no version 2", `{"v2_floors":[]}`, milanV2, "snp.version"},
 		{"no version 2, version 5", `{"v2_floors":[]}`, nil, ""},
 		{"any TCB beside floors", `{"allow_any_tcb":true,"floors":[` + floorJSON + `]}`, func(f *fields) { f.put(0x189, 1) }, ""},
+		{"any TCB of version 2 beside floors", `{"allow_any_v2_tcb":true,"v2_floors":[]}`, milanV2, ""},
+		{"not any TCB of version 2", `{"allow_any_v2_tcb":false}`, milanV2, "snp.version"},
 		{"not any TCB", `{"allow_any_tcb":false}`, nil, "snp.cpu.family"},
 	} {
 		rv, err := DecodeReferenceValues([]byte(tt.json), true)
