@@ -53,6 +53,7 @@ func TestAppraise(t *testing.T) {
 		{"optional and not acceptable", evs{verified("f", 5), verified("g", 0)}, scopes{optional}, "p@1 svn: got 0, want at least 1"},
 		{"only the optional", evs{verified("g", 5)}, scopes{optional}, "p@1 format: got absent, want equal f"},
 		{"not admitted", evs{verified("f", 5), verified("h", 5)}, scopes{optional}, "p@1 format: got h, want one of [f g]"},
+		{"not admitted, formats in order", evs{verified("b", 5), verified("h", 5)}, scopes{{Name: "p", Version: "1", Require: rules{"b": svn(1)}, Optional: rules{"z": nil, "y": nil, "c": nil, "b": svn(1), "a": nil}}}, "p@1 format: got h, want one of [a b c y z]"},
 		{"not admitted by the narrower", evs{verified("f", 5), verified("g", 5)}, scopes{optional, instance}, "i@2 format: got g, want one of [f]"},
 		{"two of a format", evs{verified("f", 5), verified("f", 6)}, scopes{needs(1)}, "p@1 format: got f, want none of [f]"},
 		{"the second of a format does not replace the first", evs{verified("f", 0), verified("f", 6)}, scopes{needs(1)}, "p@1 svn: got 0, want at least 1; p@1 format: got f, want none of [f]"},
