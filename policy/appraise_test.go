@@ -60,8 +60,12 @@ func TestAppraise(t *testing.T) {
 		{"a nil rule", one(verified("f", 5)), scopes{{Name: "p", Version: "1", Require: rules{"f": nil}}}, "p@1 policy: got absent, want one of []"},
 		{"a nil optional rule", one(verified("f", 5)), scopes{{Name: "p", Version: "1", Optional: rules{"f": nil}}}, "p@1 policy: got absent, want one of []"},
 		{"in both lists", one(verified("f", 5)), scopes{{Name: "p", Version: "1", Require: rules{"f": svn(1)}, Optional: rules{"f": svn(6)}}}, "p@1 svn: got 5, want at least 6"},
-		{"required formats in order", evs{verified("z", 5)}, scopes{{Name: "p", Version: "1", Require: rules{"d": nil, "b": nil, "a": nil, "c": nil, "z": svn(1)}}},
-			"p@1 format: got absent, want equal a; p@1 format: got absent, want equal b; p@1 format: got absent, want equal c; p@1 format: got absent, want equal d"},
+		{
+			"required formats in order",
+			evs{verified("z", 5)},
+			scopes{{Name: "p", Version: "1", Require: rules{"d": nil, "b": nil, "a": nil, "c": nil, "z": svn(1)}}},
+			"p@1 format: got absent, want equal a; p@1 format: got absent, want equal b; p@1 format: got absent, want equal c; p@1 format: got absent, want equal d",
+		},
 
 		{"unbound", edited(func(v *evidence.Verified) { v.Bound = false }), scopes{needs(1)}, "always bound: got false, want equal true"},
 		{"unbound layer", over(&evidence.Verified{}), scopes{needs(1)}, "always layer.bound: got false, want equal true"},
@@ -76,8 +80,11 @@ func TestAppraise(t *testing.T) {
 		{"skipped in a layer", over(&evidence.Verified{Bound: true, Skipped: []string{"revocation"}}), scopes{needs(1)}, "p@1 skipped: got revocation, want one of []"},
 		{"skipped in a layer of a layer", over(&evidence.Verified{Bound: true, Layers: evs{{Bound: true, Skipped: []string{"x"}}}}), scopes{skip("revocation")}, "p@1 skipped: got x, want one of [revocation]"},
 
-		{"the alternative that came closest", one(verified("f", 5)),
-			scopes{{Name: "p", Version: "1", Require: rules{"f": policy.Any{policy.All{svn(6), svn(7)}, svn(8)}}}}, "p@1 alternative 2 of 2 svn: got 5, want at least 8"},
+		{
+			"the alternative that came closest", one(verified("f", 5)),
+			scopes{{Name: "p", Version: "1", Require: rules{"f": policy.Any{policy.All{svn(6), svn(7)}, svn(8)}}}},
+			"p@1 alternative 2 of 2 svn: got 5, want at least 8",
+		},
 	} {
 		a := policy.Appraise(tt.got, tt.scopes...)
 		var lines []string

@@ -25,30 +25,40 @@ type crlKey struct{ root, sum [32]byte }
 // All VCEKs, and the VLEKs seen so far, have serial number 0. It names none of
 // them, so a list that has 0 revokes nothing by it: it would revoke every chip.
 // Chips are refused by name, with ReferenceValues.
+//
+// Every list that is current counts, not the newest alone: nothing in a list says
+// whether it is the one for VCEKs or the one for VLEKs, and a Source that sorts
+// files by what they hold has both under either name.
 func (v *Verifier) checkRevocation(ctx context.Context, k signer, now time.Time) (time.Time, error) {
-	list, err := v.currentCRL(ctx, k.issuer, now)
+	lists, err := v.currentCRLs(ctx, k.issuer, now)
 	if err != nil {
 		return time.Time{}, err
 	}
-	if list.Revokes(k.issuer.cert.SerialNumber) {
-		return time.Time{}, fail(checkRevocation, evidence.Revoked, k.issuer.name, nil)
+	var until time.Time
+	for _, list := range lists {
+		if list.Revokes(k.issuer.cert.SerialNumber) {
+			return time.Time{}, fail(checkRevocation, evidence.Revoked, k.issuer.name, nil)
+		}
+		if k.serial.Sign() != 0 && list.Revokes(k.serial) {
+			return time.Time{}, fail(checkRevocation, evidence.Revoked, k.kind.String(), nil)
+		}
+		if list.NextUpdate.After(until) {
+			until = list.NextUpdate
+		}
 	}
-	if k.serial.Sign() != 0 && list.Revokes(k.serial) {
-		return time.Time{}, fail(checkRevocation, evidence.Revoked, k.kind.String(), nil)
-	}
-	return list.NextUpdate, nil
+	return until, nil
 }
 
-// currentCRL returns, of the lists that the Source has for is and that are
-// current at now, the one issued last. A list that nobody can read is no list:
-// what is wrong with it says nothing about the Evidence.
-func (v *Verifier) currentCRL(ctx context.Context, is *issuer, now time.Time) (*pki.CRL, error) {
+// currentCRLs returns the lists that the Source has for is and that are current
+// at now: one at least. A list that nobody can read is no list: what is wrong with
+// it says nothing about the Evidence.
+func (v *Verifier) currentCRLs(ctx context.Context, is *issuer, now time.Time) ([]*pki.CRL, error) {
 	answers, err := v.cfg.Source.Get(ctx, CRLName(is.line, is.kind))
 	if err != nil {
 		return nil, fail(checkRevocation, evidence.Unavailable, "CRL", err)
 	}
 	failed := fail(checkRevocation, evidence.Unavailable, "CRL", evidence.ErrNotFound)
-	var newest *pki.CRL
+	var lists []*pki.CRL
 	for _, a := range answers[:min(len(answers), maxCandidates)] {
 		list, err := v.crl(a.Data, is)
 		switch {
@@ -56,14 +66,14 @@ func (v *Verifier) currentCRL(ctx context.Context, is *issuer, now time.Time) (*
 			failed.Err = err
 		case !list.Current(now):
 			failed.Reason = evidence.Stale
-		case newest == nil || list.ThisUpdate.After(newest.ThisUpdate):
-			newest = list
+		default:
+			lists = append(lists, list)
 		}
 	}
-	if newest == nil {
+	if lists == nil {
 		return nil, failed
 	}
-	return newest, nil
+	return lists, nil
 }
 
 // crl returns the list in data, which the root of is signed. As with [Verifier.signer],

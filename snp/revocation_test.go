@@ -61,7 +61,7 @@ func TestStrictRevocation(t *testing.T) {
 		{"expired", listed(func(c *snptest.CRL) { c.NextUpdate = simulatedNow() }), evidence.Stale, "revocation", "CRL"},
 		{"not yet valid", listed(func(c *snptest.CRL) { c.ThisUpdate = simulatedNow().Add(time.Second) }), evidence.Stale, "revocation", "CRL"},
 		{"without nextUpdate", listed(func(c *snptest.CRL) {
-			c.Edit = func(l *pkix.TBSCertificateList) { l.NextUpdate = time.Time{} }
+			c.Edit = func(l *snptest.TBSCertList) { l.NextUpdate = time.Time{} }
 		}), evidence.Unavailable, "revocation", "CRL"},
 		{"by the ASK", listed(func(c *snptest.CRL) { c.By = snptest.ASK }), evidence.Unavailable, "revocation", "CRL"},
 		{"by the ASK, in the name of the ARK", func(s *simulated) {
@@ -71,11 +71,11 @@ func TestStrictRevocation(t *testing.T) {
 			s.crl(snp.VCEK, a.IssueCRL(snptest.CRL{Line: snp.Milan}))
 		}, evidence.Unavailable, "revocation", "CRL"},
 		{"a delta", listed(func(c *snptest.CRL) {
-			c.Edit = func(l *pkix.TBSCertificateList) { l.Extensions = append(l.Extensions, critical) }
+			c.Edit = func(l *snptest.TBSCertList) { l.Extensions = append(l.Extensions, critical) }
 		}), evidence.Unavailable, "revocation", "CRL"},
 		{"an entry for certificates of another issuer", listed(func(c *snptest.CRL) {
 			c.Revoked = []*big.Int{big.NewInt(5)}
-			c.Edit = func(l *pkix.TBSCertificateList) { l.RevokedCertificates[0].Extensions = []pkix.Extension{critical} }
+			c.Edit = func(l *snptest.TBSCertList) { l.RevokedCertificates[0].Extensions = []pkix.Extension{critical} }
 		}), evidence.Unavailable, "revocation", "CRL"},
 		{"changed after signing", func(s *simulated) {
 			l := good()
@@ -92,6 +92,10 @@ func TestStrictRevocation(t *testing.T) {
 			older := snptest.CRL{Line: snp.Genoa, ThisUpdate: simulatedNow().AddDate(0, 0, -3)}
 			newer := snptest.CRL{Line: snp.Genoa, Revoked: []*big.Int{askGenoa}}
 			s.crl(snp.VCEK, a.IssueCRL(older), a.IssueCRL(newer), a.IssueCRL(older))
+		}, evidence.Revoked, "revocation", "ASK"},
+		{"the oldest of several revokes", func(s *simulated) {
+			older := snptest.CRL{Line: snp.Genoa, ThisUpdate: simulatedNow().AddDate(0, 0, -3), Revoked: []*big.Int{askGenoa}}
+			s.crl(snp.VCEK, good(), a.IssueCRL(older), good())
 		}, evidence.Revoked, "revocation", "ASK"},
 		{"a list in the certificate table", func(s *simulated) {
 			s.ev = func(ev *evidence.Evidence) {

@@ -19,7 +19,18 @@ type CRL struct {
 	Revoked    []*big.Int // serial numbers
 
 	// Edit may change anything that is signed. A zero NextUpdate is left out.
-	Edit func(*pkix.TBSCertificateList)
+	Edit func(*TBSCertList)
+}
+
+// TBSCertList is the part of a list that is signed: RFC 5280, section 5.1.2.
+type TBSCertList struct {
+	Version             int // 1 is v2
+	Signature           pkix.AlgorithmIdentifier
+	Issuer              pkix.RDNSequence
+	ThisUpdate          time.Time
+	NextUpdate          time.Time                 `asn1:"optional"`
+	RevokedCertificates []pkix.RevokedCertificate `asn1:"optional"`
+	Extensions          []pkix.Extension          `asn1:"tag:0,optional,explicit"`
 }
 
 // IssueCRL returns the DER list that c describes.
@@ -38,7 +49,7 @@ func (a *AMD) IssueCRL(c CRL) []byte {
 		c.NextUpdate = now.AddDate(0, 0, 30)
 	}
 	signer := a.hierarchy(c.Line)[c.By]
-	tbs := pkix.TBSCertificateList{
+	tbs := TBSCertList{
 		Version:             1,
 		Signature:           algorithmIdentifier(caAlgorithm()),
 		Issuer:              signer.name,

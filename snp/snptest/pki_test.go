@@ -274,7 +274,7 @@ func TestCRL(t *testing.T) {
 		{"defaults", amd.IssueCRL(CRL{Line: snp.Genoa}), ark, clock.AddDate(0, 0, -1), clock.AddDate(0, 0, 30), 0},
 		{"stale", amd.IssueCRL(CRL{Line: snp.Genoa, ThisUpdate: from, NextUpdate: to}), ark, from, to, 0},
 		{"by the ASK", amd.IssueCRL(CRL{Line: snp.Genoa, By: ASK, ThisUpdate: from, NextUpdate: to}), ask, from, to, 0},
-		{"without nextUpdate", amd.IssueCRL(CRL{Line: snp.Genoa, ThisUpdate: from, Edit: func(l *pkix.TBSCertificateList) { l.NextUpdate = time.Time{} }}), ark, from, time.Time{}, 0},
+		{"without nextUpdate", amd.IssueCRL(CRL{Line: snp.Genoa, ThisUpdate: from, Edit: func(l *TBSCertList) { l.NextUpdate = time.Time{} }}), ark, from, time.Time{}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			crl, err := x509.ParseRevocationList(tt.der)
