@@ -34,7 +34,7 @@ type epk struct {
 // anew. They come to these bytes, with members in this order and no spaces, and
 // to no other: a header that is as correct but different is one they can't open.
 func wrapECDH(c jweCurve, pub *ecdh.PublicKey, ephemeral *ecdh.PrivateKey, cek []byte) (header string, wrapped []byte, err error) {
-	kek, err := agree(c, ephemeral, pub)
+	kek, err := agree(ephemeral, pub)
 	if err != nil {
 		return "", nil, err
 	}
@@ -46,16 +46,11 @@ func wrapECDH(c jweCurve, pub *ecdh.PublicKey, ephemeral *ecdh.PrivateKey, cek [
 	return fmt.Sprintf(`{"alg":%q,"enc":%q,"epk":{"crv":%q,"kty":"EC","x":%q,"y":%q}}`, algECDH, encGCM, c.crv, b64(x), b64(y)), wrapped, nil
 }
 
-// unwrapECDH undoes wrapECDH. That epk is on the curve of k was seen when it was
-// parsed, before k, which may be in a token, computes with it.
-func unwrapECDH(c jweCurve, k ecdh.KeyExchanger, epk *ecdh.PublicKey, wrapped []byte) ([]byte, error) {
-	if epk == nil || epk.Curve() != c.curve {
-		return nil, errors.New("ephemeral key")
-	}
-	if len(wrapped) != wrappedCEKSize {
-		return nil, errors.New("length of wrapped key")
-	}
-	kek, err := agree(c, k, epk)
+// unwrapECDH undoes wrapECDH. That epk is on the curve of the suite, and wrapped
+// of the length of a wrapped content key, was seen when they were parsed, before
+// k, which may be in a token, computes with them.
+func unwrapECDH(k ecdh.KeyExchanger, epk *ecdh.PublicKey, wrapped []byte) ([]byte, error) {
+	kek, err := agree(k, epk)
 	if err != nil {
 		return nil, err
 	}
@@ -64,15 +59,12 @@ func unwrapECDH(c jweCurve, k ecdh.KeyExchanger, epk *ecdh.PublicKey, wrapped []
 }
 
 // agree returns the key-encryption key that k and pub have in common.
-func agree(c jweCurve, k ecdh.KeyExchanger, pub *ecdh.PublicKey) ([]byte, error) {
+func agree(k ecdh.KeyExchanger, pub *ecdh.PublicKey) ([]byte, error) {
 	z, err := k.ECDH(pub)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(z)
-	if len(z) != c.size {
-		return nil, errors.New("length of shared secret")
-	}
 	return concatKDF(z), nil
 }
 

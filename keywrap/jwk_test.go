@@ -135,6 +135,10 @@ func TestParseJWK(t *testing.T) {
 		{"x with a line break", ec, x, x[:4] + `\n` + x[4:], false},
 		{"y is x", ec, y, x, false},
 		{"x and y exchanged", ec, `"x":"` + x + `","y":"` + y, `"x":"` + y + `","y":"` + x, false},
+		{
+			"a byte moved from y to x", ec, `"x":"` + x + `","y":"` + y,
+			`"x":"` + base64url(append(unbase64(t, x), unbase64(t, y)[0])) + `","y":"` + base64url(unbase64(t, y)[1:]), false,
+		},
 		{"d", ec, `{`, `{"d":"AA",`, false},
 		{"d null", ec, `{`, `{"d":null,`, false},
 		{"RSA d", rsaJWK, `{`, `{"d":"AA",`, false},

@@ -77,7 +77,7 @@ func FromECDH(suite Suite, k ecdh.KeyExchanger) (Opener, error) {
 	}
 	if c, ok := suite.jweCurve(); ok && c.curve == k.Curve() {
 		return newOpener(suite, k.PublicKey().Bytes(), openJWE(func(s Sealed) ([]byte, error) {
-			return unwrapECDH(c, k, s.epk, s.key)
+			return unwrapECDH(k, s.epk, s.key)
 		}))
 	}
 	private, err := hpke.NewDHKEMPrivateKey(k)

@@ -266,11 +266,13 @@ func TestHybridWithHalfInToken(t *testing.T) {
 // rsaToken decrypts with a key that is elsewhere.
 type rsaToken struct {
 	crypto.Decrypter
+	asked  int
 	opts   crypto.DecrypterOpts
 	answer func(cek []byte) ([]byte, error)
 }
 
 func (k *rsaToken) Decrypt(r io.Reader, ct []byte, opts crypto.DecrypterOpts) ([]byte, error) {
+	k.asked++
 	k.opts = opts
 	cek, err := k.Decrypter.Decrypt(r, ct, opts)
 	if err != nil || k.answer == nil {
@@ -296,6 +298,12 @@ func TestRSAToken(t *testing.T) {
 	opts, ok := k.opts.(*rsa.OAEPOptions)
 	if !ok || opts.Hash != crypto.SHA256 || opts.MGFHash != 0 && opts.MGFHash != crypto.SHA256 || opts.Label != nil {
 		t.Errorf("asked to decrypt with %#v", k.opts)
+	}
+	// What was sealed to a longer key has a longer wrapped key.
+	k.asked = 0
+	longer := seal(t, generate(t, keywrap.JWERSA).Recipient(), []byte("secret"))
+	if _, err := o.Open(t.Context(), longer, nil); err != keywrap.ErrOpen || k.asked != 0 {
+		t.Errorf("sealed to another size: %v, asked %d times", err, k.asked)
 	}
 	for name, answer := range map[string]func([]byte) ([]byte, error){
 		"error":       func([]byte) ([]byte, error) { return nil, rsa.ErrDecryption },

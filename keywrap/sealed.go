@@ -16,7 +16,7 @@ import (
 type Sealed struct {
 	suite      Suite
 	protected  string          // JWE: the header as received, in base64url
-	epk        *ecdh.PublicKey // JWE with a curve: of the header
+	epk        *ecdh.PublicKey // JWE with a curve: of the header, on that curve
 	key        []byte          // encapsulated key of HPKE, encrypted key of JWE
 	iv         []byte          // JWE
 	ciphertext []byte          // HPKE: with the tag

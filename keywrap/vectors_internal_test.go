@@ -67,7 +67,7 @@ func TestJWEIntermediates(t *testing.T) {
 		if err != nil || header != want.Header || !bytes.Equal(wrapped, want.Wrapped) {
 			t.Errorf("%s: wraps to %s, %x, %v", tt.Name, header, wrapped, err)
 		}
-		cek, err := unwrapECDH(c, recipient, ephemeral.PublicKey(), want.Wrapped)
+		cek, err := unwrapECDH(recipient, ephemeral.PublicKey(), want.Wrapped)
 		if err != nil || !bytes.Equal(cek, want.CEK) {
 			t.Errorf("%s: unwraps to %x, %v", tt.Name, cek, err)
 		}

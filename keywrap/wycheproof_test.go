@@ -91,6 +91,9 @@ func TestWycheproofAESKW(t *testing.T) {
 			if !valid && err == nil && bytes.Equal(wrapped, c.CT) {
 				t.Errorf("wrap %d %s: made what is to be refused", c.ID, c.Comment)
 			}
+			if err == nil && (len(c.Msg) < 16 || len(c.Msg)%8 != 0) {
+				t.Errorf("wrap %d %s: wrapped %d bytes", c.ID, c.Comment, len(c.Msg))
+			}
 		}
 	}
 }
@@ -127,7 +130,7 @@ func agreeWith(t *testing.T, suite Suite, c wycheproofCase) ([]byte, error) {
 		return nil, err
 	}
 	curve, _ := suite.jweCurve()
-	return agree(curve, privateKey(t, curve, c.Private), r.ec)
+	return agree(privateKey(t, curve, c.Private), r.ec)
 }
 
 // privateKey returns the key of d, a number that may be written with too many
