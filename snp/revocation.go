@@ -34,7 +34,7 @@ func (v *Verifier) checkRevocation(ctx context.Context, k signer, now time.Time)
 	if err != nil {
 		return time.Time{}, err
 	}
-	var until time.Time
+	until := lists[0].NextUpdate
 	for _, list := range lists {
 		if list.Revokes(k.issuer.cert.SerialNumber) {
 			return time.Time{}, fail(checkRevocation, evidence.Revoked, k.issuer.name, nil)
@@ -42,9 +42,7 @@ func (v *Verifier) checkRevocation(ctx context.Context, k signer, now time.Time)
 		if k.serial.Sign() != 0 && list.Revokes(k.serial) {
 			return time.Time{}, fail(checkRevocation, evidence.Revoked, k.kind.String(), nil)
 		}
-		if list.NextUpdate.After(until) {
-			until = list.NextUpdate
-		}
+		until = earliest(until, list.NextUpdate)
 	}
 	return until, nil
 }

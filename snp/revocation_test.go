@@ -131,6 +131,26 @@ func TestRevocationAccepts(t *testing.T) {
 	}
 }
 
+// All lists are relied on, so a result holds no longer than the first that ends:
+// another one may not be the list for this kind of key.
+func TestResultEndsWithTheFirstList(t *testing.T) {
+	end := simulatedNow().AddDate(0, 0, 3)
+	for _, first := range []int{0, 1} {
+		lists := make([][]byte, 2)
+		lists[first] = simulatedAMD().IssueCRL(snptest.CRL{Line: snp.Genoa, NextUpdate: end})
+		lists[1-first] = simulatedAMD().IssueCRL(snptest.CRL{Line: snp.Genoa, NextUpdate: end.AddDate(0, 1, 0)})
+		s := simulate(snp.Genoa)
+		s.crl(snp.VCEK, lists...)
+		got, err := s.verify(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !got.NotAfter.Equal(end) {
+			t.Errorf("holds until %v, want %v", got.NotAfter, end)
+		}
+	}
+}
+
 // What was remembered is judged anew.
 func TestMemoryKeepsNoVerdict(t *testing.T) {
 	s := simulate(snp.Genoa)
