@@ -50,7 +50,7 @@ func (b *Broker) instance(ctx context.Context, req Request, got []*evidence.Veri
 	case inst.ID == [16]byte{} || inst.Tenant != req.Tenant || req.Instance != [16]byte{} && inst.ID != req.Instance:
 		return Instance{}, fmt.Errorf("teebroker: directory answered for another: %w", NoInstance)
 	}
-	return inst.Clone(), nil
+	return inst, nil
 }
 
 // admit returns an error unless i may be asked in the way of req.
@@ -69,16 +69,14 @@ func (i Instance) admit(req Request) error {
 	return nil
 }
 
-// appraise returns the verdict of all policies of i, or why there is none.
+// appraise returns the verdict of all policies of i, or why there is none. To
+// package policy no policy at all is a refusal.
 func (i Instance) appraise(got []*evidence.Verified) (policy.Appraisal, error) {
 	for _, p := range i.Policies {
 		// A release could not say what it rests on.
 		if p == nil || len(p.Document) == 0 {
 			return policy.Appraisal{}, fmt.Errorf("teebroker: %w: a policy without a document", Denied)
 		}
-	}
-	if len(i.Policies) == 0 {
-		return policy.Appraisal{}, fmt.Errorf("teebroker: %w: no policy", Denied)
 	}
 	verdict := policy.Appraise(got, i.Policies...)
 	if !verdict.Accepted() {

@@ -2,6 +2,7 @@ package teebroker_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -119,8 +120,8 @@ func TestRefusals(t *testing.T) {
 		{"unsigned", setup{req: func(r *teebroker.Request) { r.Evidence[0].Raw = []byte("{}") }}, evidence.NotBound, "not-bound", true},
 		{"not evidence", setup{req: func(r *teebroker.Request) { r.Evidence[0].Raw = nil }}, evidence.Malformed, "malformed", true},
 
-		{"checks left out", setup{edit: func(v *evidence.Verified) { v.Skipped = []string{"revocation"} }}, teebroker.Denied, "denied", true},
-		{"checks left out below", setup{tee: below(honest()), edit: func(v *evidence.Verified) {
+		{"checks left out, whatever a policy allows", setup{inst: allowSkipped, edit: func(v *evidence.Verified) { v.Skipped = []string{"revocation"} }}, teebroker.Denied, "denied", true},
+		{"checks left out below", setup{inst: allowSkipped, tee: below(honest()), edit: func(v *evidence.Verified) {
 			if len(v.Layers) == 0 {
 				v.Skipped = []string{"revocation"}
 			}
@@ -203,6 +204,8 @@ func TestRefusals(t *testing.T) {
 		})
 	}
 }
+
+func allowSkipped(i *teebroker.Instance) { i.Policies[0].AllowSkipped = []string{"revocation"} }
 
 func apply[T any](edit func(*T), v *T) {
 	if edit != nil {
@@ -298,4 +301,38 @@ func TestWrapped(t *testing.T) {
 	req.Wrapped = bytes.Replace(blob, []byte("AAAA"), []byte("BBBB"), 1)
 	r, err = w.answer(req)
 	w.refusedWith("another blob", r, err, evidence.NotBound)
+}
+
+// A request that another replica answered between the look at its outcome and
+// the redemption of its nonce gets that answer.
+func TestAnsweredMeanwhile(t *testing.T) {
+	w := newWorld(t, nil)
+	w.authorize(nil)
+	s := w.session(nil)
+	req := w.request(s, honest())
+	var first teebroker.Response
+	cfg := w.cfg
+	cfg.Nonces = meanwhile{w.Store, func() {
+		var err error
+		first, err = w.answer(req)
+		w.check(err)
+	}}
+	late, err := teebroker.New(cfg)
+	w.check(err)
+	r, err := late.Answer(t.Context(), req)
+	w.check(err)
+	if !bytes.Equal(r.Receipt, first.Receipt) || len(w.entries(teebroker.Decisions)) != 1 {
+		t.Error("another answer")
+	}
+}
+
+// meanwhile is a nonce.Store before whose Redeem something happens.
+type meanwhile struct {
+	nonce.Store
+	do func()
+}
+
+func (m meanwhile) Redeem(ctx context.Context, n nonce.Nonce, id [32]byte, expiry time.Time) error {
+	m.do()
+	return m.Store.Redeem(ctx, n, id, expiry)
 }

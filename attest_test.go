@@ -289,3 +289,14 @@ func TestKeepIsOptional(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// An Attestation does not outlive what its evidence rests on.
+func TestNotAfter(t *testing.T) {
+	soon := start().Add(time.Minute)
+	w := newWorld(t, func(c *teebroker.Config) { c.Verifier = faketee.Verifier{NotAfter: soon} })
+	a, err := w.broker.Attest(t.Context(), w.legacy(nonce.ProfileSVSM, w.key(keywrap.JWEP521), honest()))
+	w.check(err)
+	if !a.NotAfter().Equal(soon) {
+		t.Errorf("NotAfter %v", a.NotAfter())
+	}
+}

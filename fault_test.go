@@ -176,14 +176,28 @@ func TestMisbehaved(t *testing.T) {
 		edit func(*teebroker.Config, *memory.Store)
 		want error
 	}{
-		"ledger has an empty outcome":    {func(c *teebroker.Config, s *memory.Store) { c.Ledger = emptyOutcome{s} }, teebroker.Unavailable},
-		"ledger commits to nothing":      {func(c *teebroker.Config, s *memory.Store) { c.Ledger = emptyCommit{s} }, teebroker.Unavailable},
-		"ledger never settles":           {func(c *teebroker.Config, s *memory.Store) { c.Ledger = always{s} }, teebroker.Unavailable},
-		"directory has another instance": {func(c *teebroker.Config, s *memory.Store) { c.Directory = directory{s, nil} }, teebroker.NoInstance},
-		"directory tells of epochs":      {func(c *teebroker.Config, s *memory.Store) { c.Directory = directory{s, teebroker.Superseded} }, teebroker.Unavailable},
-		"secret is empty":                {func(c *teebroker.Config, s *memory.Store) { c.Secrets = noSecret{} }, teebroker.NotAuthorized},
-		"verifier fails in its own way":  {func(c *teebroker.Config, s *memory.Store) { c.Verifier = broken{errDisk} }, teebroker.Unavailable},
-		"verifier returns nothing":       {func(c *teebroker.Config, s *memory.Store) { c.Verifier = broken{} }, teebroker.Unavailable},
+		"ledger has an empty outcome": {func(c *teebroker.Config, s *memory.Store) { c.Ledger = emptyOutcome{s} }, teebroker.Unavailable},
+		"ledger commits to nothing":   {func(c *teebroker.Config, s *memory.Store) { c.Ledger = emptyCommit{s} }, teebroker.Unavailable},
+		"ledger never settles":        {func(c *teebroker.Config, s *memory.Store) { c.Ledger = always{s} }, teebroker.Unavailable},
+		"directory has another instance": {func(c *teebroker.Config, s *memory.Store) {
+			c.Directory = directory{s, func(i *teebroker.Instance) { i.ID[0]++ }, nil}
+		}, teebroker.NoInstance},
+		"directory has no instance": {func(c *teebroker.Config, s *memory.Store) {
+			c.Directory = directory{s, func(i *teebroker.Instance) { *i = teebroker.Instance{} }, nil}
+		}, teebroker.NoInstance},
+		"directory has another tenant": {func(c *teebroker.Config, s *memory.Store) {
+			c.Directory = directory{s, func(i *teebroker.Instance) { i.Tenant = "other" }, nil}
+		}, teebroker.NoInstance},
+		"directory has a nil policy": {func(c *teebroker.Config, s *memory.Store) {
+			c.Directory = directory{s, func(i *teebroker.Instance) { i.Policies = append(i.Policies, nil) }, nil}
+		}, teebroker.Denied},
+		"policy without a document": {func(c *teebroker.Config, s *memory.Store) {
+			c.Directory = directory{s, func(i *teebroker.Instance) { i.Policies[0].Document = nil }, nil}
+		}, teebroker.Denied},
+		"directory tells of epochs":     {func(c *teebroker.Config, s *memory.Store) { c.Directory = directory{s, nil, teebroker.Superseded} }, teebroker.Unavailable},
+		"secret is empty":               {func(c *teebroker.Config, s *memory.Store) { c.Secrets = noSecret{} }, teebroker.NotAuthorized},
+		"verifier fails in its own way": {func(c *teebroker.Config, s *memory.Store) { c.Verifier = broken{errDisk} }, teebroker.Unavailable},
+		"verifier returns nothing":      {func(c *teebroker.Config, s *memory.Store) { c.Verifier = broken{} }, teebroker.Unavailable},
 	} {
 		w := newWorld(t, func(c *teebroker.Config) { tt.edit(c, c.Ledger.(*memory.Store)) })
 		w.authorize(nil)
@@ -212,12 +226,13 @@ func (always) Commit(_ context.Context, _ teebroker.Grant, r teebroker.Response,
 
 type directory struct {
 	teebroker.Directory
-	err error
+	edit func(*teebroker.Instance)
+	err  error
 }
 
 func (d directory) Instance(ctx context.Context, l teebroker.Lookup) (teebroker.Instance, error) {
 	i, err := d.Directory.Instance(ctx, l)
-	i.ID[0]++
+	apply(d.edit, &i)
 	return i, errors.Join(err, d.err)
 }
 
