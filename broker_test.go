@@ -200,3 +200,55 @@ func TestPolicyDigest(t *testing.T) {
 		t.Error("another digest")
 	}
 }
+
+// Signed by the broker or not, what is no receipt is none, and one that is has
+// one meaning.
+func FuzzVerifyReceipt(f *testing.F) {
+	w := newWorld(f, nil)
+	w.authorize(nil)
+	r, err := w.answer(w.request(w.session(nil), honest()))
+	w.check(err)
+	payload, err := jws.Verify(r.Receipt, "teebroker-receipt+jws", w.broker.ID())
+	w.check(err)
+	f.Add(payload)
+	f.Add([]byte(`{}`))
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		token, err := jws.Sign(w.cfg.Identity, "teebroker-receipt+jws", payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := teebroker.VerifyReceipt(token, w.broker.ID())
+		if err == nil && (got.Issuer != w.broker.ID() || got.Release == [16]byte{} || got.Sealed == [32]byte{}) {
+			t.Errorf("%s", payload)
+		}
+	})
+}
+
+// What a broker costs beside the hardware's signature: nonce, stores, sealing
+// and the receipt's signature.
+func BenchmarkAnswer(b *testing.B) {
+	w := newWorld(b, nil)
+	w.authorize(func(a *teebroker.Authorization) { a.Uses = 1 << 30 })
+	b.ReportAllocs()
+	for b.Loop() {
+		b.StopTimer()
+		req := w.request(w.session(nil), honest())
+		b.StartTimer()
+		if _, err := w.answer(req); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkAnswerAgain is a retry: one look at what is stored.
+func BenchmarkAnswerAgain(b *testing.B) {
+	w := newWorld(b, nil)
+	w.authorize(nil)
+	req := w.request(w.session(nil), honest())
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := w.answer(req); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

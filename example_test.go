@@ -96,3 +96,16 @@ func Example() {
 	// a disk key
 	// not-bound 403
 }
+
+// The launch identity of an instance is what its owner gives as HOST_DATA.
+func ExampleLaunchID() {
+	fmt.Printf("%x\n", teebroker.LaunchID("default", [16]byte{15: 1}))
+	// Output: 524d34334bfba5c1cd04356b504e578960e704b973380cf9aad1921bbd82172b
+}
+
+// A peer is told a code and nothing else.
+func ExampleCode() {
+	err := fmt.Errorf("instance 7 of tenant acme: %w", teebroker.OtherKey)
+	fmt.Println(teebroker.Code(err), teebroker.Status(err))
+	// Output: denied 403
+}

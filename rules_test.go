@@ -1,6 +1,7 @@
 package teebroker_test
 
 import (
+	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/evidence"
 	"github.com/teebroker/teebroker/nonce"
 	"github.com/teebroker/teebroker/policy"
@@ -9,6 +10,7 @@ import (
 
 var (
 	_ policy.Rule       = snp.ReferenceValues{}
+	_ policy.Rule       = teebroker.LaunchClaim{}
 	_ evidence.Verifier = (*snp.Verifier)(nil)
 	_ nonce.Issuer      = (*nonce.HMAC)(nil)
 	_ nonce.Recipe      = nonce.V1{}

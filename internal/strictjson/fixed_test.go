@@ -45,3 +45,13 @@ func TestFixed(t *testing.T) {
 		}
 	}
 }
+
+func FuzzParseUUID(f *testing.F) {
+	f.Add("315c01df-1bd2-43ac-a8e0-0ef00acb5585")
+	f.Add("")
+	f.Fuzz(func(t *testing.T, s string) {
+		if u, err := ParseUUID(s); err == nil && u.String() != s {
+			t.Errorf("%q is another text of %v", s, u)
+		}
+	})
+}
