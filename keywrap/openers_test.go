@@ -319,6 +319,33 @@ func TestRSAToken(t *testing.T) {
 	}
 }
 
+// The content key, which only the token sees, is random each time.
+func TestContentKeyIsFresh(t *testing.T) {
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[[32]byte]bool{{}: true}
+	o, err := keywrap.FromRSA(&rsaToken{Decrypter: private, answer: func(cek []byte) ([]byte, error) {
+		if seen[[32]byte(cek)] {
+			t.Error("a content key that is zero or was used before")
+		}
+		seen[[32]byte(cek)] = true
+		return cek, nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 4 {
+		if _, err := o.Open(t.Context(), seal(t, o.Recipient(), []byte("secret")), nil); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(seen) != 5 {
+		t.Errorf("%d content keys", len(seen)-1)
+	}
+}
+
 // otherPublic is a key whose public key is another.
 type otherPublic struct {
 	*rsa.PrivateKey
