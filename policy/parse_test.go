@@ -177,7 +177,7 @@ func TestParseRefuses(t *testing.T) {
 		{"list as alternative", `{"svn":3,"debug":false}`, `{"svn":3},[]`, "alternative 2: not an object"},
 		{"too many alternatives", `{"svn":3,"debug":false}`, many(policy.MaxAlternatives+1, `{"svn":3}`), "alternatives"},
 		{"too many formats", `"f":[{"svn":3,"debug":false}]`, formats(policy.MaxFormats + 1), "formats"},
-		{"too long", `{"policy"`, strings.Repeat(" ", policy.MaxDocument) + `{"policy"`, "bytes"},
+		{"too long", `{"policy"`, strings.Repeat(" ", policy.MaxDocument+1-len(good)) + `{"policy"`, "bytes"},
 	} {
 		doc := strings.Replace(good, tt.old, tt.new, 1)
 		p, err := policy.Parse([]byte(doc), decoders)
