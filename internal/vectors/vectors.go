@@ -1,13 +1,28 @@
 // Package vectors finds the test data that is shared between projects: genuine
-// evidence, recordings of clients, independent vectors. It is for tests only.
+// evidence, recordings of clients, independent vectors. It is for tests and for
+// internal/differential only.
 package vectors
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 )
+
+// Folder returns the path of the folder of the shared vectors, which need not
+// exist: see [Path].
+func Folder() (string, error) {
+	if dir := os.Getenv("TEEBROKER_VECTORS"); dir != "" {
+		return dir, nil
+	}
+	checkout, err := root()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(checkout, "..", "shared", "vectors"), nil
+}
 
 // Path returns the path of a file or folder of the shared vectors, such as
 // "snp/manifest.json". They are in the folder that TEEBROKER_VECTORS names, or in
@@ -15,9 +30,9 @@ import (
 // in CI it fails; a file that is missing from the folder always fails.
 func Path(t testing.TB, name string) string {
 	t.Helper()
-	dir := os.Getenv("TEEBROKER_VECTORS")
-	if dir == "" {
-		dir = filepath.Join(root(t), "..", "shared", "vectors")
+	dir, err := Folder()
+	if err != nil {
+		t.Fatal(err)
 	}
 	if _, err := os.Stat(dir); err != nil {
 		if os.Getenv("CI") != "" {
@@ -51,19 +66,18 @@ func JSON(t testing.TB, name string, v any) {
 }
 
 // root returns the folder of go.mod.
-func root(t testing.TB) string {
-	t.Helper()
+func root() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	for {
 		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir
+			return dir, nil
 		}
 		parent := filepath.Dir(dir)
 		if parent == dir {
-			t.Fatal("no go.mod above the test")
+			return "", errors.New("no go.mod above the working directory")
 		}
 		dir = parent
 	}
