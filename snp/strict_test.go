@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -447,6 +448,24 @@ func TestOnlySixteenCandidatesAreTried(t *testing.T) {
 		s.ev = func(ev *evidence.Evidence) { ev.Items = nil }
 		if _, err := s.verify(t); (err == nil) != want {
 			t.Errorf("%d wrong ones before the right one: %v", n, err)
+		}
+	}
+}
+
+func TestProfileTakesTheLargestAndTheSmallest(t *testing.T) {
+	for claim, edit := range map[string]func(*simulated){
+		"a security version of 255": func(s *simulated) {
+			for _, tcb := range []*snp.TCB{&s.chip.Reported, &s.chip.Committed, &s.chip.Current} {
+				tcb.Microcode = 255
+			}
+		},
+		"a CSP_ID of one character":  func(s *simulated) { s.guest.Key, s.chip.CSP = snp.VLEK, " " },
+		"a CSP_ID of 127 characters": func(s *simulated) { s.guest.Key, s.chip.CSP = snp.VLEK, strings.Repeat("~", 127) },
+	} {
+		s := simulate(snp.Milan)
+		edit(s)
+		if _, err := s.verify(t); err != nil {
+			t.Errorf("%s: %v", claim, err)
 		}
 	}
 }
