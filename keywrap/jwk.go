@@ -95,7 +95,7 @@ func (m members) rsa() (Suite, []byte, error) {
 	if !bytes.Equal(e, big.NewInt(rsaExponent).Bytes()) {
 		return "", nil, errors.New("exponent")
 	}
-	if bytes.HasPrefix(n, []byte{0}) || len(n) > mostRSABits/8 {
+	if bytes.HasPrefix(n, []byte{0}) {
 		return "", nil, errors.New("modulus")
 	}
 	pub := &rsa.PublicKey{N: new(big.Int).SetBytes(n), E: rsaExponent}

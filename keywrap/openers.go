@@ -72,10 +72,10 @@ func FromHPKE(k hpke.PrivateKey) (Opener, error) {
 // Points are validated before k, which may be in a token, sees them. Errors wrap
 // ErrKey.
 func FromECDH(suite Suite, k ecdh.KeyExchanger) (Opener, error) {
-	if k == nil || k.PublicKey() == nil || k.PublicKey().Curve() != k.Curve() {
+	if k == nil || k.PublicKey() == nil {
 		return nil, fmt.Errorf("%w: none, or without its public key", ErrKey)
 	}
-	if c, ok := suite.jweCurve(); ok && c.curve == k.Curve() {
+	if _, ok := suite.jweCurve(); ok {
 		return newOpener(suite, k.PublicKey().Bytes(), openJWE(func(s Sealed) ([]byte, error) {
 			return unwrapECDH(k, s.epk, s.key)
 		}))
@@ -97,7 +97,7 @@ func FromRSA(k crypto.Decrypter) (Opener, error) {
 		return nil, fmt.Errorf("%w: none", ErrKey)
 	}
 	pub, ok := k.Public().(*rsa.PublicKey)
-	if !ok || pub == nil || pub.N == nil {
+	if !ok || pub == nil {
 		return nil, fmt.Errorf("%w: not RSA", ErrKey)
 	}
 	return newOpener(JWERSA, x509.MarshalPKCS1PublicKey(pub), openJWE(func(s Sealed) ([]byte, error) {

@@ -137,6 +137,72 @@ func TestMaxSecret(t *testing.T) {
 	}
 }
 
+// resized returns the JSON of sealed with another length of one member.
+func resized(t *testing.T, sealed []byte, name string, size int) []byte {
+	t.Helper()
+	m := fields(t, sealed)
+	value := unbase64(t, m[name])
+	m[name] = base64url(append(value, make([]byte, max(0, size-len(value)))...)[:size])
+	return join(t, m)
+}
+
+// Lengths are seen before anything is decrypted.
+func TestSealedLengths(t *testing.T) {
+	for _, suite := range suites() {
+		sealed := marshal(t, seal(t, generate(t, suite).Recipient(), []byte("secret")))
+		bad := map[string][]int{
+			"encrypted_key": {0, 24, 32, 39, 41, 48},
+			"iv":            {0, 8, 11, 13, 16},
+			"ciphertext":    {keywrap.MaxSecret + 1},
+			"tag":           {0, 8, 12, 15, 17, 32},
+		}
+		if suite == keywrap.JWERSA {
+			bad["encrypted_key"] = []int{0, 40, 128, 255, 513, 1024}
+		}
+		if !isJWE(suite) {
+			enc := len(unbase64(t, fields(t, sealed)["enc"]))
+			bad = map[string][]int{"enc": {0, enc - 1, enc + 1}, "ct": {0, 1, 15, keywrap.MaxSecret + 17}}
+		}
+		for name, sizes := range bad {
+			for _, size := range sizes {
+				var s keywrap.Sealed
+				if err := s.UnmarshalJSON(resized(t, sealed, name, size)); !errors.Is(err, keywrap.ErrOpen) || s.Suite() != "" {
+					t.Errorf("%s: %s of %d bytes: %v", suite, name, size, err)
+				}
+			}
+		}
+		var s keywrap.Sealed
+		spaces := append(bytes.Repeat([]byte{' '}, keywrap.MaxSecret*4/3+16<<10), sealed...)
+		if err := s.UnmarshalJSON(spaces); !errors.Is(err, keywrap.ErrOpen) {
+			t.Errorf("%s: after spaces without end: %v", suite, err)
+		}
+	}
+}
+
+// IV, ciphertext and tag are one after the other when they are decrypted: where
+// one ends and the next begins is not for the sender to say.
+func TestSealedBoundaries(t *testing.T) {
+	for _, suite := range jweSuites() {
+		o := generate(t, suite)
+		sealed := marshal(t, seal(t, o.Recipient(), []byte("secret")))
+		for _, move := range []func(iv, ct, tag []byte) (a, b, c []byte){
+			func(iv, ct, tag []byte) (a, b, c []byte) { return append(iv, ct[0]), ct[1:], tag },
+			func(iv, ct, tag []byte) (a, b, c []byte) { return iv[:11], append(iv[11:], ct...), tag },
+			func(iv, ct, tag []byte) (a, b, c []byte) { return iv, append(ct, tag[0]), tag[1:] },
+			func(iv, ct, tag []byte) (a, b, c []byte) { return iv, ct[:5], append(ct[5:], tag...) },
+		} {
+			m := fields(t, sealed)
+			iv, ct, tag := move(unbase64(t, m["iv"]), unbase64(t, m["ciphertext"]), unbase64(t, m["tag"]))
+			m["iv"], m["ciphertext"], m["tag"] = base64url(iv), base64url(ct), base64url(tag)
+			refused(t, string(suite), o, join(t, m), nil)
+		}
+		// The ciphertext of an empty secret is empty, not absent.
+		m := fields(t, marshal(t, seal(t, o.Recipient(), nil)))
+		delete(m, "ciphertext")
+		refused(t, string(suite)+": no ciphertext", o, join(t, m), nil)
+	}
+}
+
 func TestSealLeavesInputs(t *testing.T) {
 	for _, suite := range suites() {
 		k := generate(t, suite)
