@@ -2,6 +2,7 @@ package teebroker_test
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"encoding/json"
 	"errors"
@@ -223,9 +224,13 @@ func TestFetchRefuses(t *testing.T) {
 	if _, err := w.broker.Resume(ctx, id[1:]); !errors.Is(err, teebroker.Gone) {
 		t.Errorf("resumed an unknown id: %v", err)
 	}
-	_, err = w.broker.Resume(ctx, id)
+	w.pass(time.Minute)
+	b, err := w.broker.Resume(ctx, id)
 	w.check(err)
-	w.pass(5 * time.Minute)
+	if !b.NotAfter().Equal(a.NotAfter()) {
+		t.Errorf("resuming lengthens its life to %v", b.NotAfter())
+	}
+	w.pass(4 * time.Minute)
 	if _, err := w.broker.Resume(ctx, id); !errors.Is(err, teebroker.Gone) {
 		t.Errorf("resumed too late: %v", err)
 	}
@@ -298,5 +303,31 @@ func TestNotAfter(t *testing.T) {
 	w.check(err)
 	if !a.NotAfter().Equal(soon) {
 		t.Errorf("NotAfter %v", a.NotAfter())
+	}
+}
+
+// forgetful is a Kept that keeps for ever.
+type forgetful map[string][]byte
+
+func (f forgetful) Put(_ context.Context, id string, value []byte, _ time.Time) error {
+	f[id] = value
+	return nil
+}
+
+func (f forgetful) Get(_ context.Context, id string) ([]byte, error) { return f[id], nil }
+
+// The Broker's own clock ends an Attestation too.
+func TestKeptTooLong(t *testing.T) {
+	w := newWorld(t, func(c *teebroker.Config) { c.Kept = forgetful{} })
+	a, err := w.broker.Attest(t.Context(), w.legacy(nonce.ProfileSVSM, w.key(keywrap.JWEP521), honest()))
+	w.check(err)
+	id, err := w.broker.Keep(t.Context(), a)
+	w.check(err)
+	w.pass(5*time.Minute - 1)
+	_, err = w.broker.Resume(t.Context(), id)
+	w.check(err)
+	w.pass(1)
+	if _, err := w.broker.Resume(t.Context(), id); !errors.Is(err, teebroker.Gone) {
+		t.Error(err)
 	}
 }

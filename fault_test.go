@@ -1,6 +1,7 @@
 package teebroker_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -177,8 +178,11 @@ func TestMisbehaved(t *testing.T) {
 		want error
 	}{
 		"ledger has an empty outcome": {func(c *teebroker.Config, s *memory.Store) { c.Ledger = emptyOutcome{s} }, teebroker.Unavailable},
-		"ledger commits to nothing":   {func(c *teebroker.Config, s *memory.Store) { c.Ledger = emptyCommit{s} }, teebroker.Unavailable},
-		"ledger never settles":        {func(c *teebroker.Config, s *memory.Store) { c.Ledger = always{s} }, teebroker.Unavailable},
+		"ledger commits to nothing":   {func(c *teebroker.Config, s *memory.Store) { c.Ledger = commits{s, teebroker.Response{}} }, teebroker.Unavailable},
+		"ledger commits to no bytes": {func(c *teebroker.Config, s *memory.Store) {
+			c.Ledger = commits{s, teebroker.Response{Receipt: []byte("r")}}
+		}, teebroker.Unavailable},
+		"ledger never settles": {func(c *teebroker.Config, s *memory.Store) { c.Ledger = always{s} }, teebroker.Unavailable},
 		"directory has another instance": {func(c *teebroker.Config, s *memory.Store) {
 			c.Directory = directory{s, func(i *teebroker.Instance) { i.ID[0]++ }, nil}
 		}, teebroker.NoInstance},
@@ -212,10 +216,53 @@ func (emptyOutcome) Outcome(context.Context, [32]byte, string) (teebroker.Outcom
 	return teebroker.Outcome{}, true, nil
 }
 
-type emptyCommit struct{ teebroker.Ledger }
+// commits has committed r before, whatever it is given.
+type commits struct {
+	teebroker.Ledger
+	r teebroker.Response
+}
 
-func (emptyCommit) Commit(context.Context, teebroker.Grant, teebroker.Response, teebroker.Entry) (teebroker.Response, error) {
-	return teebroker.Response{}, nil
+func (c commits) Commit(context.Context, teebroker.Grant, teebroker.Response, teebroker.Entry) (teebroker.Response, error) {
+	return c.r, nil
+}
+
+// What is answered is what was committed, not what was prepared.
+func TestAnswersWhatWasCommitted(t *testing.T) {
+	first := teebroker.Response{Release: [16]byte{1}, Sealed: []byte("first"), Receipt: []byte("first")}
+	w := newWorld(t, func(c *teebroker.Config) { c.Ledger = commits{c.Ledger, first} })
+	w.authorize(nil)
+	r, err := w.answer(w.request(w.session(nil), honest()))
+	w.check(err)
+	if r.Release != first.Release || string(r.Sealed) != "first" || string(r.Receipt) != "first" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// asks records what a Ledger is asked.
+type asks struct {
+	teebroker.Ledger
+	g *teebroker.Grant
+}
+
+func (a asks) Check(ctx context.Context, g teebroker.Grant) (teebroker.Terms, error) {
+	*a.g = g
+	return a.Ledger.Check(ctx, g)
+}
+
+// A Ledger hears of the chip only if it is known and the only one.
+func TestGrantChip(t *testing.T) {
+	for _, chip := range [][]byte{[]byte("chip two"), make([]byte, 8), {}} {
+		var got teebroker.Grant
+		w := newWorld(t, func(c *teebroker.Config) { c.Ledger = asks{c.Ledger, &got} })
+		w.authorize(nil)
+		g := honest()
+		g.Chip = chip
+		_, err := w.answer(w.request(w.session(nil), g))
+		w.check(err)
+		if masked := len(bytes.Trim(chip, "\x00")) == 0; masked != (got.Chip == nil) || !masked && !bytes.Equal(got.Chip, chip) {
+			t.Errorf("chip %q: a Grant of %q", chip, got.Chip)
+		}
+	}
 }
 
 type always struct{ teebroker.Ledger }

@@ -3,7 +3,6 @@ package teebroker
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -49,9 +48,6 @@ func decodeKept(b []byte) (Request, time.Time, error) {
 	}
 	if k.Version != keptVersion {
 		return Request{}, time.Time{}, fmt.Errorf("version %d", k.Version)
-	}
-	if k.Profile == nonce.ProfileV1 {
-		return Request{}, time.Time{}, errors.New("of a profile that is not kept")
 	}
 	key, err := keywrap.Parse(k.Suite, k.Key, keywrap.Allow{Suites: []keywrap.Suite{k.Suite}, MinRSABits: 2048})
 	if err != nil {
