@@ -175,8 +175,7 @@ func TestRefusals(t *testing.T) {
 		{"no secret", setup{auth: func(a *teebroker.Authorization) { a.Purposes = []string{"disk/data"} }, cli: func(c *guest.Config) { c.Purpose = "disk/data" }}, teebroker.NotAuthorized, "denied", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			var w *world
-			w = newWorld(t, func(c *teebroker.Config) {
+			w := newWorld(t, func(c *teebroker.Config) {
 				if tt.edit != nil {
 					c.Verifier = faketee.Verifier{NotAfter: time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), Edit: tt.edit}
 				}

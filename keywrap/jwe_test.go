@@ -168,7 +168,7 @@ func TestTamper(t *testing.T) {
 				t.Fatal(err)
 			}
 			// All bytes of all parts but the encapsulated keys of hybrid suites, which
-			// are long: of them every second or third.
+			// are long: of them every third or fourth.
 			for i := 0; i < len(value); i += 1 + len(value)/513 {
 				bad := bytes.Clone(value)
 				bad[i] ^= 1 << (i % 8)
