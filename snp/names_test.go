@@ -99,6 +99,9 @@ func TestTableVEKs(t *testing.T) {
 	if err != nil || len(got) != 1 || !bytes.Equal(got[0], genuineReport(t, "veraison-tsm-vcek").vek(t)) {
 		t.Errorf("%d VEKs, %v", len(got), err)
 	}
+	if got, err := snp.TableVEKs(certTable()); err != nil || len(got) != 0 {
+		t.Errorf("a table without entries: %d VEKs, %v", len(got), err)
+	}
 	for claim, table := range map[string][]byte{
 		"nothing":       nil,
 		"a certificate": genuineReport(t, "lunal-genoa-v5").vek(t),
