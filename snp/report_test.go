@@ -159,6 +159,13 @@ func TestParseReportAccepts(t *testing.T) {
 			t.Errorf("%s: line %v, %v; want %v", c.claim, got, err, c.want)
 		}
 	}
+	for vmpl := range byte(4) {
+		b := wellFormed(5)
+		b[0x030] = vmpl
+		if r, err := snp.ParseReport(b); err != nil || r.VMPL() != uint32(vmpl) {
+			t.Errorf("VMPL %d: %v", vmpl, err)
+		}
+	}
 	for i := range 64 {
 		b := wellFormed(5)
 		b[0x040+i/8] = 1 << (i % 8)

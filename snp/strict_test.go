@@ -452,6 +452,29 @@ func TestOnlySixteenCandidatesAreTried(t *testing.T) {
 	}
 }
 
+// Of a table with both certificates the one for the key that signed is judged
+// first, and so the error is about it.
+func TestErrorIsAboutTheCertificateOfThatKind(t *testing.T) {
+	for _, kind := range []snp.KeyKind{snp.VCEK, snp.VLEK} {
+		s := simulate(snp.Milan)
+		s.onlyItems()
+		s.guest.Key = kind
+		der := map[snp.KeyKind][]byte{}
+		for _, k := range []snp.KeyKind{snp.VCEK, snp.VLEK} {
+			v := s.vekOf()
+			v.Kind, v.After = k, simulatedNow().Add(-time.Second)
+			der[k] = simulatedAMD().IssueVEK(s.chip.Key(), v)
+		}
+		s.ev = func(ev *evidence.Evidence) {
+			ev.Items[0].Data = certTable(entry{vcekGUID, der[snp.VCEK]}, entry{vlekGUID, der[snp.VLEK]})
+		}
+		got, err := s.verify(t)
+		if e := wantRefused(t, got, err, evidence.Stale, "validity"); e.Field != kind.String() {
+			t.Errorf("field %s, want %v", e.Field, kind)
+		}
+	}
+}
+
 func TestProfileTakesTheLargestAndTheSmallest(t *testing.T) {
 	for claim, edit := range map[string]func(*simulated){
 		"a security version of 255": func(s *simulated) {
