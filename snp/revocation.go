@@ -55,23 +55,29 @@ func (v *Verifier) currentCRLs(ctx context.Context, is *issuer, now time.Time) (
 	if err != nil {
 		return nil, fail(checkRevocation, evidence.Unavailable, "CRL", err)
 	}
-	failed := fail(checkRevocation, evidence.Unavailable, "CRL", evidence.ErrNotFound)
 	var lists []*pki.CRL
+	var unreadable error
+	stale := false
 	for _, a := range answers[:min(len(answers), maxCandidates)] {
 		list, err := v.crl(a.Data, is)
 		switch {
 		case err != nil:
-			failed.Err = err
+			unreadable = err
 		case !list.Current(now):
-			failed.Reason = evidence.Stale
+			stale = true
 		default:
 			lists = append(lists, list)
 		}
 	}
-	if lists == nil {
-		return nil, failed
+	switch {
+	case lists != nil:
+		return lists, nil
+	case stale:
+		return nil, fail(checkRevocation, evidence.Stale, "CRL", nil)
+	case unreadable != nil:
+		return nil, fail(checkRevocation, evidence.Unavailable, "CRL", unreadable)
 	}
-	return lists, nil
+	return nil, fail(checkRevocation, evidence.Unavailable, "CRL", evidence.ErrNotFound)
 }
 
 // crl returns the list in data, which the root of is signed. As with [Verifier.signer],

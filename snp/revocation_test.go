@@ -151,6 +151,77 @@ func TestResultEndsWithTheFirstList(t *testing.T) {
 	}
 }
 
+// A result holds no longer than anything it rests on.
+func TestResultEndsWithTheFirstToExpire(t *testing.T) {
+	end := simulatedNow().AddDate(0, 0, 3)
+	ending := func(der []byte) []byte {
+		const form = "060102150405Z"
+		was := []byte(simulatedNow().AddDate(20, 0, 0).Format(form))
+		return simulatedAMD().Resign(snp.Genoa, snptest.ARK, der, func(tbs []byte) []byte {
+			if bytes.Count(tbs, was) != 1 {
+				t.Fatal("the end is not where it was")
+			}
+			return bytes.Replace(tbs, was, []byte(end.Format(form)), 1)
+		})
+	}
+	for name, edit := range map[string]func(*simulated){
+		"VCEK": issue(func(v *snptest.VEK) { v.After = end }),
+		"ASK":  func(s *simulated) { s.cfg.Anchors[0].ASK = ending(s.cfg.Anchors[0].ASK) },
+		"ARK":  func(s *simulated) { s.cfg.Anchors[0].ARK = ending(s.cfg.Anchors[0].ARK) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := simulate(snp.Genoa)
+			edit(s)
+			got, err := s.verify(t)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !got.NotAfter.Equal(end) {
+				t.Errorf("holds until %v, want %v", got.NotAfter, end)
+			}
+			if name == "VCEK" {
+				return
+			}
+			s.cfg.Time = func() time.Time { return end.Add(time.Second) }
+			got, err = s.verify(t)
+			if e := wantRefused(t, got, err, evidence.Stale, "validity"); e.Field != name {
+				t.Errorf("field %s", e.Field)
+			}
+		})
+	}
+}
+
+// A list that one ARK signed is no list of another, also once it is known.
+func TestListIsRememberedForItsLine(t *testing.T) {
+	a := simulatedAMD()
+	milan, genoa := simulate(snp.Milan), simulate(snp.Genoa)
+	list := []evidence.Collateral{{Data: a.IssueCRL(snptest.CRL{Line: snp.Milan})}}
+	v := newVerifier(t, snp.Config{
+		Anchors: a.Anchors(snp.Milan, snp.Genoa),
+		Source:  overlay{files{snp.CRLName(snp.Milan, snp.VCEK): list, snp.CRLName(snp.Genoa, snp.VCEK): list}, a.Source()},
+		Time:    simulatedNow,
+	})
+	if _, err := v.Verify(t.Context(), milan.evidence(t), bindingOf(t, "nonce and key")); err != nil {
+		t.Fatal(err)
+	}
+	got, err := v.Verify(t.Context(), genoa.evidence(t), bindingOf(t, "nonce and key"))
+	wantRefused(t, got, err, evidence.Unavailable, "revocation")
+}
+
+// A list of another time is there: who is told otherwise looks in the wrong place.
+func TestStaleListIsFound(t *testing.T) {
+	for claim, lists := range map[string][][]byte{
+		"alone": {}, "after one that nobody can read": {[]byte("x")},
+	} {
+		s := simulate(snp.Genoa)
+		s.crl(snp.VCEK, append(lists, simulatedAMD().IssueCRL(snptest.CRL{Line: snp.Genoa, NextUpdate: simulatedNow()}))...)
+		got, err := s.verify(t)
+		if e := wantRefused(t, got, err, evidence.Stale, "revocation"); e.Err != nil {
+			t.Errorf("%s: %v", claim, err)
+		}
+	}
+}
+
 // What was remembered is judged anew.
 func TestMemoryKeepsNoVerdict(t *testing.T) {
 	s := simulate(snp.Genoa)
