@@ -23,18 +23,24 @@ type signer struct {
 }
 
 // endorse returns the key of the first certificate that is for exactly what r
-// says it is signed with: from the Evidence, else from the Source.
-func (v *Verifier) endorse(ctx context.Context, r Report, is items, now time.Time) (signer, error) {
+// says it is signed with, from the Evidence, else from the Source, and whether it
+// signed r. There is one VCEK for a chip and TCB, but any number of VLEKs for a
+// TCB: one that did not sign r is returned only if no other at hand did.
+func (v *Verifier) endorse(ctx context.Context, r Report, is items, now time.Time) (k signer, signed bool, err error) {
 	s := search{v: v, r: r, now: now}
-	if k, ok := s.among(is.candidates(r.SigningKey())); ok {
-		return k, nil
+	if s.among(is.candidates(r.SigningKey())) {
+		return s.found, s.signed, nil
 	}
+	s.asking = true
 	for _, name := range v.names(r) {
-		if k, ok := s.among(s.ask(ctx, name)); ok {
-			return k, nil
+		if s.among(s.ask(ctx, name)) {
+			return s.found, s.signed, nil
 		}
 	}
-	return signer{}, s.err()
+	if s.found.vek != nil {
+		return s.found, false, nil
+	}
+	return signer{}, false, s.err()
 }
 
 // names returns the names under which a certificate for r can be known: one, or
@@ -64,22 +70,43 @@ type search struct {
 	r   Report
 	now time.Time
 
+	found  signer // the best so far, if any
+	signed bool   // found signed the report
+
+	asking  bool  // the certificates are from the Source
 	refused error // why the first certificate at hand was not it
 	outage  error // why the Source could not say whether there is another
 }
 
-// among returns the key of the first of certs that endorses the report.
-func (s *search) among(certs [][]byte) (signer, bool) {
+// among looks through certs and reports whether the search is over.
+func (s *search) among(certs [][]byte) bool {
 	for _, c := range certs {
 		k, err := s.v.accept(c, s.r, s.now)
-		if err == nil {
-			return k, true
+		if err != nil {
+			s.refuse(err)
+			continue
 		}
-		if s.refused == nil {
-			s.refused = err
+		signed := s.r.signedBy(k.key)
+		if signed || s.found.vek == nil {
+			s.found, s.signed = k, signed
+		}
+		if signed || k.kind == VCEK {
+			return true
 		}
 	}
-	return signer{}, false
+	return false
+}
+
+// refuse remembers why a certificate was not it. An answer of the Source that is
+// no certificate says nothing about the Evidence.
+func (s *search) refuse(err error) {
+	var e *evidence.Error
+	switch {
+	case s.asking && errors.As(err, &e) && e.Check == checkCertificate:
+		s.outage = e.Err
+	case s.refused == nil:
+		s.refused = err
+	}
 }
 
 // ask returns what the Source has under name.
@@ -139,7 +166,8 @@ func (v *Verifier) signer(der []byte, field string) (signer, error) {
 	}
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
-		return signer{}, fail(checkCertificate, evidence.Malformed, field, err)
+		// What crypto/x509 has to say may quote the certificate, which came with the Evidence.
+		return signer{}, fail(checkCertificate, evidence.Malformed, field, errors.New("not one X.509 certificate"))
 	}
 	is := v.issuers[string(c.RawIssuer)]
 	if is == nil {

@@ -185,6 +185,11 @@ func TestStrictChain(t *testing.T) {
 			s.cfg.Source = broken{}
 			s.item([]byte("x"))
 		}, evidence.Unavailable, "endorsement", "VCEK"},
+		{"no certificate but a Source's answer that is none", func(s *simulated) {
+			name := snp.VCEKName(s.chip.ID(), s.chip.Reported)
+			s.cfg.Source = overlay{files{name: {{Data: []byte("<html>")}}}, s.cfg.Source}
+			s.ev = func(ev *evidence.Evidence) { ev.Items = nil }
+		}, evidence.Unavailable, "endorsement", "VCEK"},
 		{"bootloader", issue(func(v *snptest.VEK) { v.TCB.Bootloader++ }), evidence.Untrusted, "tcb", "REPORTED_TCB"},
 		{"TEE", issue(func(v *snptest.VEK) { v.TCB.TEE++ }), evidence.Untrusted, "tcb", "REPORTED_TCB"},
 		{"firmware", issue(func(v *snptest.VEK) { v.TCB.Firmware-- }), evidence.Untrusted, "tcb", "REPORTED_TCB"},
@@ -391,6 +396,72 @@ func TestItemThatDoesNotFitIsReplacedBySource(t *testing.T) {
 		if _, err := s.verify(t); err != nil {
 			t.Errorf("%s: %v", claim, err)
 		}
+	}
+}
+
+// Several VLEKs may be for one TCB: of two providers, or of two years. Only the
+// signature tells which of them is meant.
+func TestVLEKsOfOneTCB(t *testing.T) {
+	a := simulatedAMD()
+	for _, tt := range []struct {
+		claim  string
+		item   int // which VLEK comes along, if any: 1 signed, 2 is another
+		source []int
+		want   error
+	}{
+		{"the right one first", 0, []int{1, 2}, nil},
+		{"the right one second", 0, []int{2, 1}, nil},
+		{"another came along", 2, []int{1}, nil},
+		{"another came along, and the Source has none", 2, nil, evidence.BadSignature},
+		{"others only", 2, []int{2, 2}, evidence.BadSignature},
+	} {
+		t.Run(tt.claim, func(t *testing.T) {
+			s := simulate(snp.Milan)
+			s.guest.Key = snp.VLEK
+			mine := s.evidence(t).Items[0].Data
+			veks, err := snp.TableVEKs(mine)
+			if err != nil || len(veks) != 1 {
+				t.Fatal(veks, err)
+			}
+			other := s.vekOf()
+			other.CSP = "CN=another.example.com"
+			ders := [][]byte{1: veks[0], 2: a.IssueVEK(a.Chip(snp.Milan).Key(), other)}
+			var answers []evidence.Collateral
+			for _, i := range tt.source {
+				answers = append(answers, evidence.Collateral{Data: ders[i]})
+			}
+			s.cfg.Source = overlay{files{snp.VLEKName(s.chip.Reported): answers}, s.cfg.Source}
+			s.ev = func(ev *evidence.Evidence) { ev.Items = nil }
+			if tt.item != 0 {
+				s.item(ders[tt.item])
+			}
+			got, err := s.verify(t)
+			if tt.want != nil {
+				wantRefused(t, got, err, evidence.BadSignature, "signature")
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c, _ := snp.ClaimsOf(got); c.CSP != s.chip.CSP {
+				t.Errorf("CSP %q did not sign", c.CSP)
+			}
+		})
+	}
+}
+
+// crypto/x509 quotes what it can't parse.
+func TestErrorsDoNotQuoteCertificates(t *testing.T) {
+	s := simulate(snp.Genoa)
+	issue(func(v *snptest.VEK) {
+		v.Extensions = func(exts []pkix.Extension) []pkix.Extension {
+			return append(exts, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 17}, Value: []byte("\x30\x0F\x86\x0Dhttp://\x00quote")})
+		}
+	})(s)
+	got, err := s.verify(t)
+	wantRefused(t, got, err, evidence.Malformed, "certificate")
+	if strings.Contains(err.Error(), "quote") {
+		t.Error(err)
 	}
 }
 
