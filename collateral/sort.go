@@ -2,6 +2,7 @@ package collateral
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/x509"
 	"encoding/pem"
 	"slices"
@@ -26,7 +27,7 @@ func (f found) add(file []byte) []string {
 	for _, der := range objects(file) {
 		names := snp.NamesOf(der)
 		for _, name := range names {
-			f.put(name, candidate{der, issued(der)})
+			f[name] = append(f[name], candidate{der, issued(der)})
 		}
 		all = append(all, names...)
 	}
@@ -34,18 +35,15 @@ func (f found) add(file []byte) []string {
 	return slices.Compact(all)
 }
 
-// put adds c under name, unless it is there.
-func (f found) put(name string, c candidate) {
-	if !slices.ContainsFunc(f[name], func(have candidate) bool { return bytes.Equal(have.der, c.der) }) {
-		f[name] = append(f[name], c)
-	}
-}
-
-// sorted returns the candidates under each name, the one issued last first.
+// sorted returns the candidates under each name, the one issued last first, and
+// each once.
 func (f found) sorted() Fixed {
 	sorted := Fixed{}
 	for name, cs := range f {
-		slices.SortStableFunc(cs, func(a, b candidate) int { return b.issued.Compare(a.issued) })
+		slices.SortFunc(cs, func(a, b candidate) int {
+			return cmp.Or(b.issued.Compare(a.issued), bytes.Compare(a.der, b.der))
+		})
+		cs = slices.CompactFunc(cs, func(a, b candidate) bool { return bytes.Equal(a.der, b.der) })
 		for _, c := range cs {
 			sorted[name] = append(sorted[name], evidence.Collateral{Data: c.der})
 		}
