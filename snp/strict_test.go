@@ -450,6 +450,17 @@ func TestVLEKsOfOneTCB(t *testing.T) {
 	}
 }
 
+// An error tells how long the evidence is, not how much of it was looked at.
+func TestErrorTellsTheLength(t *testing.T) {
+	s := simulate(snp.Genoa)
+	s.guest.Fault = func(b []byte) []byte { return append(b, make([]byte, 1416)...) }
+	got, err := s.verify(t)
+	wantRefused(t, got, err, evidence.Malformed, "size")
+	if !strings.Contains(err.Error(), "2600 bytes") {
+		t.Error(err)
+	}
+}
+
 // crypto/x509 quotes what it can't parse.
 func TestErrorsDoNotQuoteCertificates(t *testing.T) {
 	s := simulate(snp.Genoa)
