@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-sev-guest/client"
 
 	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/snp"
 )
 
 // device is the hardware of a guest, as go-sev-guest presents it.
@@ -34,6 +35,11 @@ func deviceQuote(d device, data evidence.Binding) (quote, error) {
 	}
 	q := quote{raw: bytes.Clone(raw[:reportSize]), endorsements: map[string][]byte{}}
 	if table := raw[reportSize:]; len(table) > 0 {
+		// A verifier goes by what files hold. If the host could write a revocation
+		// list here, it would choose what is known of revocation.
+		if _, err := snp.TableVEKs(table); err != nil {
+			return quote{}, fmt.Errorf("SEV-SNP guest device: %w", err)
+		}
 		q.endorsements[tableFile] = bytes.Clone(table)
 	}
 	return q, nil

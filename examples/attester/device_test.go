@@ -36,7 +36,7 @@ func quoteFrom(d *fakeDevice, args ...string) (int, string) {
 
 func TestDevice(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "report")
-	report, table := bytes.Repeat([]byte{1}, 1184), []byte("table as the host delivered it")
+	report, table := bytes.Repeat([]byte{1}, 1184), make([]byte, 4096) // a table of no entries, padded
 	d := &fakeDevice{raw: append(bytes.Clone(report), table...)}
 	if status, stderr := quoteFrom(d, "-report-data", "5f0c", "-out", file); status != 0 {
 		t.Fatal(stderr)
@@ -76,6 +76,7 @@ func TestDeviceFails(t *testing.T) {
 		{"none here", nil, nil, "no SEV-SNP guest device here: nothing found; -simulate DIR does without"},
 		{"refuses", &fakeDevice{err: errors.New("throttled")}, nil, "throttled"},
 		{"answers with less than a report", &fakeDevice{raw: make([]byte, 1183)}, nil, "1183 bytes are no report"},
+		{"has a host that delivers something else than a table", &fakeDevice{raw: append(make([]byte, 1184), "-----BEGIN X509 CRL-----"...)}, nil, "certificate table"},
 		{"can't be another product", &fakeDevice{}, []string{"-product", "Milan"}, "they need -simulate"},
 		{"can't choose its launch", &fakeDevice{}, []string{"-instance", instance}, "they need -simulate"},
 		{"can't choose its host data", &fakeDevice{}, []string{"-host-data", "01"}, "they need -simulate"},

@@ -255,6 +255,9 @@ func TestNoEvidence(t *testing.T) {
 				file := write(t, "evidence", test.raw)
 				status, a := ask(t, "-format", format, "-endorsements", v.vek(t), "-allow-no-revocation", "-at", v.within(), file)
 				want(t, status, a, "malformed", a.Check)
+				if len(test.raw) > 0 && strings.Contains(a.Detail, " 0 bytes") {
+					t.Errorf("%d bytes: %s", len(test.raw), a.Detail)
+				}
 				if status, text := say(t, "-format", format, file); status != 1 || !strings.HasPrefix(text, "NOT GENUINE") {
 					t.Errorf("status %d: %s", status, text)
 				}
