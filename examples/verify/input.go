@@ -20,11 +20,12 @@ const maxFile = 4 << 20
 
 // input is everything that was read.
 type input struct {
-	tee     *tee // nil if the evidence is of no known format
-	raw     []byte
-	trust   trust
-	binding evidence.Binding
-	policy  *policy.Policy // nil if none was given
+	tee      *tee // nil if the evidence is of no known format
+	raw      []byte
+	tooLarge bool // the file is beyond maxFile, and there is no raw
+	trust    trust
+	binding  evidence.Binding
+	policy   *policy.Policy // nil if none was given
 }
 
 // evidence returns the Evidence to verify.
@@ -36,11 +37,12 @@ func (in input) evidence() evidence.Evidence {
 func (o *options) read(file string) (input, error) {
 	in := input{tee: o.tee, binding: o.binding}
 	var err error
-	if in.raw, err = cli.ReadFile(file, maxFile); err != nil && !errors.Is(err, cli.ErrTooLarge) {
+	in.raw, err = cli.ReadFile(file, maxFile)
+	switch in.tooLarge = errors.Is(err, cli.ErrTooLarge); {
+	case err != nil && !in.tooLarge:
 		return input{}, err
-	}
-	if in.tee == nil {
-		in.tee = detect(in.raw) // a file beyond the limit is like an empty one: no evidence
+	case in.tee == nil:
+		in.tee = detect(in.raw)
 	}
 	if in.trust, err = o.readTrust(); err != nil {
 		return input{}, err

@@ -67,6 +67,11 @@ func judge(ctx context.Context, in input) (*result, error) {
 		return r, nil
 	}
 	r.Format = in.tee.name
+	if in.tooLarge {
+		r.Reason = evidence.Malformed
+		r.Detail = "longer than any evidence"
+		return r, nil
+	}
 	v, err := in.tee.verifier(in.trust)
 	if err != nil {
 		return nil, err
