@@ -150,7 +150,7 @@ func object(dec *json.Decoder, t reflect.Type, depth int) error {
 			return errors.New("json: member name is not a string")
 		}
 		if folded := strings.ToLower(name); seen[folded] {
-			return fmt.Errorf("json: duplicate member %q", name)
+			return fmt.Errorf("json: duplicate member %.40q", name)
 		} else {
 			seen[folded] = true
 		}
@@ -161,10 +161,13 @@ func object(dec *json.Decoder, t reflect.Type, depth int) error {
 			member = t.Elem()
 		default:
 			if member, ok = field(t, name); !ok {
-				return fmt.Errorf("json: unknown member %q", name)
+				return fmt.Errorf("json: unknown member %.40q", name)
 			}
 		}
 		if err := walk(dec, member, depth+1); err != nil {
+			if t == nil || t.Kind() == reflect.Map {
+				name = fmt.Sprintf("%.40q", name) // the sender's choice
+			}
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}

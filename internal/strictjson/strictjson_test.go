@@ -84,6 +84,22 @@ func TestUnmarshal(t *testing.T) {
 	}
 }
 
+// Names are the sender's: an error shows little of them, on one line.
+func TestErrorsQuoteNames(t *testing.T) {
+	name := `\n` + strings.Repeat("x", 1000)
+	for claim, in := range map[string]string{
+		"unknown":   `{"` + name + `":1}`,
+		"duplicate": `{"raws":{"` + name + `":1,"` + name + `":2}}`,
+		"above":     `{"raws":{"` + name + `":{"a":1,"a":2}}}`,
+	} {
+		var d doc
+		err := strictjson.Unmarshal([]byte(in), &d)
+		if err == nil || len(err.Error()) > 120 || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v", claim, err)
+		}
+	}
+}
+
 func FuzzUnmarshal(f *testing.F) {
 	f.Add([]byte(`{"name":"\ud83d\ude00","list":[{"n":2}],"map":{"A":1},"raw":{"x":[1]},"b64":"_w"}`))
 	f.Fuzz(func(t *testing.T, in []byte) {
