@@ -92,6 +92,15 @@ func TestNewVerifierRefuses(t *testing.T) {
 			c.Anchors = []snp.Anchors{x}
 		}
 	}
+	usage := func(bits byte) func(*snp.Config) { // of the ASK
+		return with(func(x *snp.Anchors) {
+			x.ASK = a.Resign(snp.Genoa, snptest.ARK, bytes.Clone(x.ASK), func(tbs []byte) []byte {
+				usage := []byte{0x55, 0x1D, 0x0F, 0x01, 0x01, 0xFF, 0x04, 0x04, 0x03, 0x02}
+				tbs[bytes.Index(tbs, usage)+len(usage)+1] = bits
+				return tbs
+			})
+		})
+	}
 	for _, c := range []struct {
 		field string
 		edit  func(*snp.Config)
@@ -111,14 +120,8 @@ func TestNewVerifierRefuses(t *testing.T) {
 		{"Config.Anchors[0].ASK: ", with(func(x *snp.Anchors) { x.ASK = milan.ASK })},
 		{"Config.Anchors[0].ASK: ", with(func(x *snp.Anchors) { x.ASK = a.Resign(snp.Genoa, snptest.ASK, x.ASK, nil) })},
 		{"Config.Anchors[0].ASK: ", with(func(x *snp.Anchors) { x.ASK = append(bytes.Clone(x.ASK), 0) })},
-		{"Config.Anchors[0].ASK: ", with(func(x *snp.Anchors) { // not a CA: key usage digitalSignature
-			x.ASK = a.Resign(snp.Genoa, snptest.ARK, bytes.Clone(x.ASK), func(tbs []byte) []byte {
-				usage := []byte{0x55, 0x1D, 0x0F, 0x01, 0x01, 0xFF, 0x04, 0x04, 0x03, 0x02}
-				i := bytes.Index(tbs, usage) + len(usage)
-				tbs[i+1] = 0x80
-				return tbs
-			})
-		})},
+		{"Config.Anchors[0].ASK: ", usage(0x80)}, // digitalSignature
+		{"Config.Anchors[0].ASK: ", usage(0x06)}, // keyCertSign, and cRLSign too
 		{"Config.Anchors[0].ASVK: ", with(func(x *snp.Anchors) { x.ASVK = nil })},
 		{"Config.Anchors[0].ASVK: ", with(func(x *snp.Anchors) { x.ASVK = x.ASK })},
 	} {

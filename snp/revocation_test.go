@@ -6,6 +6,7 @@ import (
 	"encoding/asn1"
 	"encoding/pem"
 	"math/big"
+	"slices"
 	"testing"
 	"time"
 
@@ -104,6 +105,17 @@ func TestStrictRevocation(t *testing.T) {
 			s.cfg.Source = files{}
 		}, evidence.Unavailable, "revocation", "CRL"},
 	})
+}
+
+func TestOnlySixteenListsAreTried(t *testing.T) {
+	for n, want := range map[int]bool{15: true, 16: false} {
+		s := simulate(snp.Genoa)
+		lists := slices.Repeat([][]byte{[]byte("x")}, n)
+		s.crl(snp.VCEK, append(lists, simulatedAMD().IssueCRL(snptest.CRL{Line: snp.Genoa}))...)
+		if _, err := s.verify(t); (err == nil) != want {
+			t.Errorf("%d wrong ones before the right one: %v", n, err)
+		}
+	}
 }
 
 func TestRevocationAccepts(t *testing.T) {
