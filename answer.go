@@ -119,7 +119,7 @@ func (b *Broker) verify(ctx context.Context, p *presented) ([]*evidence.Verified
 		v, err := b.cfg.Verifier.Verify(ctx, ev, p.bindings[i])
 		if err == nil {
 			err = b.sound(ev, v)
-		} else if e := (*evidence.Error)(nil); !errors.As(err, &e) {
+		} else if e := (*evidence.Error)(nil); !errors.As(err, &e) || e.Reason == "" {
 			err = unavailable("verifier", err)
 		}
 		if err == nil && !b.cfg.Time().Before(v.NotAfter) {

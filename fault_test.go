@@ -201,6 +201,7 @@ func TestMisbehaved(t *testing.T) {
 		"directory tells of epochs":     {func(c *teebroker.Config, s *memory.Store) { c.Directory = directory{s, nil, teebroker.Superseded} }, teebroker.Unavailable},
 		"secret is empty":               {func(c *teebroker.Config, s *memory.Store) { c.Secrets = noSecret{} }, teebroker.NotAuthorized},
 		"verifier fails in its own way": {func(c *teebroker.Config, s *memory.Store) { c.Verifier = broken{errDisk} }, teebroker.Unavailable},
+		"verifier has no reason":        {func(c *teebroker.Config, s *memory.Store) { c.Verifier = broken{&evidence.Error{}} }, teebroker.Unavailable},
 		"verifier returns nothing":      {func(c *teebroker.Config, s *memory.Store) { c.Verifier = broken{} }, teebroker.Unavailable},
 	} {
 		w := newWorld(t, func(c *teebroker.Config) { tt.edit(c, c.Ledger.(*memory.Store)) })
