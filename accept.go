@@ -59,12 +59,30 @@ func (i Instance) admit(req Request) error {
 	if v1 && !i.admits(req.Profile, req.Purpose) || !v1 && !i.admitsSome(req.Profile) {
 		return fmt.Errorf("teebroker: %w: %s", ProfileNotAllowed, req.Profile)
 	}
-	// To parse the key again is to ask whether i would have taken it at all.
-	if _, err := keywrap.Parse(req.Recipient.Suite(), req.Recipient.Bytes(), i.Suites); err != nil {
+	if err := i.admitKey(req); err != nil {
 		return fmt.Errorf("teebroker: %w: %w", ProfileNotAllowed, err)
 	}
 	if v1 && len(req.Broker) == 0 && !i.AllowUnpinnedBroker {
 		return fmt.Errorf("teebroker: %w: the guest pins no broker", Denied)
+	}
+	return nil
+}
+
+// newRSABits is the least modulus of RSA keys where no older client needs less:
+// only nonce.ProfileCoCo may have 2048 bits (section 1 of the protocol).
+const newRSABits = 3072
+
+// admitKey returns an error unless i takes the key of req. To parse it again is
+// to ask whether i would have taken it at all.
+func (i Instance) admitKey(req Request) error {
+	allows := []keywrap.Allow{i.Suites}
+	if req.Profile != nonce.ProfileCoCo {
+		allows = append(allows, keywrap.Allow{Suites: i.Suites.Suites, MinRSABits: newRSABits})
+	}
+	for _, allow := range allows {
+		if _, err := keywrap.Parse(req.Recipient.Suite(), req.Recipient.Bytes(), allow); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -3,6 +3,8 @@ package teebroker_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -153,6 +155,8 @@ func TestRefusals(t *testing.T) {
 		{"purpose of no profile", setup{inst: func(i *teebroker.Instance) { i.Profiles = map[string][]nonce.Profile{purpose: {}} }}, teebroker.ProfileNotAllowed, "denied", true},
 		{"suite not of the instance", setup{inst: func(i *teebroker.Instance) { i.Suites.Suites = []keywrap.Suite{keywrap.P384} }}, teebroker.ProfileNotAllowed, "denied", true},
 		{"no suites", setup{inst: func(i *teebroker.Instance) { i.Suites = keywrap.Allow{} }}, teebroker.ProfileNotAllowed, "denied", true},
+		{"RSA of 2048 bits, which kbs-coco may have", setup{inst: allowRSA(2048), cli: func(c *guest.Config) { c.Key = rsa2048(t) }}, teebroker.ProfileNotAllowed, "denied", true},
+		{"RSA without a least size", setup{inst: allowRSA(0), cli: func(c *guest.Config) { c.Key = rsa2048(t) }}, teebroker.ProfileNotAllowed, "denied", true},
 		{"no policy", setup{inst: func(i *teebroker.Instance) { i.Policies = nil }}, teebroker.Denied, "denied", true},
 		{"narrower policy refuses", setup{inst: func(i *teebroker.Instance) { i.Policies = append(i.Policies, measured("better")) }}, teebroker.Denied, "denied", true},
 		{"wrong measurement", setup{tee: func(g *faketee.Guest) { g.Measurement = "bad" }}, teebroker.Denied, "denied", true},
@@ -201,6 +205,62 @@ func TestRefusals(t *testing.T) {
 			}
 			w.spent(req, tt.spends, tt.want)
 		})
+	}
+}
+
+// allowRSA lets RSA keys from bits in, and no others.
+func allowRSA(bits int) func(*teebroker.Instance) {
+	return func(i *teebroker.Instance) {
+		i.Suites = keywrap.Allow{Suites: []keywrap.Suite{keywrap.JWERSA}, MinRSABits: bits}
+	}
+}
+
+func rsa2048(t *testing.T) keywrap.Opener {
+	t.Helper()
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := keywrap.FromRSA(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// RSA keys have 3072 bits or more, but for kbs-coco and where the instance says
+// so, and there 2048.
+func TestRSASizes(t *testing.T) {
+	small := rsa2048(t)
+	large, err := keywrap.Generate(keywrap.JWERSA) // 3072 bits
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		least int
+		want  error
+	}{{2048, nil}, {3072, teebroker.ProfileNotAllowed}, {0, teebroker.ProfileNotAllowed}, {1, teebroker.ProfileNotAllowed}} {
+		w := newWorld(t, nil)
+		inst := w.instance()
+		allowRSA(tt.least)(&inst)
+		w.check(w.Register(t.Context(), inst))
+		if _, err := w.broker.Attest(t.Context(), w.legacy(nonce.ProfileCoCo, small, honest())); !errors.Is(err, tt.want) {
+			t.Errorf("kbs-coco, at least %d bits: %v", tt.least, err)
+		}
+	}
+	for _, tt := range []struct {
+		least int
+		want  error
+	}{{2048, nil}, {3072, nil}, {4096, teebroker.ProfileNotAllowed}, {1, teebroker.ProfileNotAllowed}} {
+		w := newWorld(t, nil)
+		inst := w.instance()
+		allowRSA(tt.least)(&inst)
+		w.check(w.Register(t.Context(), inst))
+		w.authorize(nil)
+		s := w.session(func(c *guest.Config) { c.Key = large })
+		if _, err := w.answer(w.request(s, honest())); !errors.Is(err, tt.want) {
+			t.Errorf("v1, at least %d bits: %v", tt.least, err)
+		}
 	}
 }
 
