@@ -12,9 +12,10 @@ import (
 	"github.com/teebroker/teebroker/nonce"
 )
 
-// maxAgain bounds how often a release starts over because another of the same
-// key was committed in between. Each time there is one more to find, so that
-// the second try has an answer; the rest is for what nobody thought of.
+// maxAgain bounds how often a release starts over because another was committed
+// in between. One of the same key is found by the second try. Other keys can take
+// one authorization after the other, so that a request among many of them may end
+// as Unavailable: nothing is released, and its guest asks again.
 const maxAgain = 4
 
 // release makes steps 6 to 8 of section 4 for accepted evidence. What it seals
