@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/teebroker/teebroker/evidence"
@@ -180,5 +181,29 @@ func TestEveryBitHasItsName(t *testing.T) {
 				t.Errorf("%s: %s is %v", want, name, value)
 			}
 		}
+	}
+}
+
+// reasons are those that docs/reasons.md has with each check.
+var reasons = sync.OnceValues(func() (map[string]string, error) {
+	b, err := os.ReadFile("../docs/reasons.md")
+	_, table, _ := strings.Cut(string(b), "\n## The checks of snp-report\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	given := map[string]string{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\| (.*) \\|$").FindAllStringSubmatch(table, -1) {
+		given[m[1]] = m[2]
+	}
+	return given, err
+})
+
+// documented fails t unless docs/reasons.md says that check gives reason.
+func documented(t testing.TB, check string, reason evidence.Reason) {
+	t.Helper()
+	given, err := reasons()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(given[check], "`"+string(reason)+"`") {
+		t.Errorf("docs/reasons.md has %q for check %q, which gave %q", given[check], check, reason)
 	}
 }

@@ -126,6 +126,7 @@ func TestParseReportRefuses(t *testing.T) {
 		if !errors.As(err, &e) || e.Reason != c.reason || e.Check != c.check || e.Field != c.field || e.Format != snp.Format {
 			t.Errorf("%s: got %#v, want %s of check %s, field %s", c.claim, err, c.reason, c.check, c.field)
 		}
+		documented(t, c.check, c.reason)
 		if r != (snp.Report{}) {
 			t.Errorf("%s: a report comes with the error", c.claim)
 		}

@@ -75,6 +75,7 @@ func wantRefused(t testing.TB, got *evidence.Verified, err error, reason evidenc
 	case e.Format != snp.Format || e.Field == "" || !hasCheck(e.Check):
 		t.Errorf("error without format, field or check: %#v", e)
 	}
+	documented(t, e.Check, e.Reason)
 	return e
 }
 
