@@ -162,12 +162,14 @@ func (b *Broker) Fetch(ctx context.Context, a *Attestation, purpose string) (Res
 	if r, found, err := b.outcome(ctx, a.p.id, purpose); found || err != nil {
 		return r, err
 	}
+	asked := a.p
+	asked.req.Instance = a.inst.ID // the record says whose secret was refused, also if the guest named nobody
 	if !a.inst.admits(a.Profile(), purpose) {
-		return Response{}, b.refused(ctx, &a.p, purpose, fmt.Errorf("teebroker: %w: %s", ProfileNotAllowed, a.Profile()))
+		return Response{}, b.refused(ctx, &asked, purpose, fmt.Errorf("teebroker: %w: %s", ProfileNotAllowed, a.Profile()))
 	}
 	r, err := b.release(ctx, a, purpose)
 	if err != nil {
-		return Response{}, b.refused(ctx, &a.p, purpose, err)
+		return Response{}, b.refused(ctx, &asked, purpose, err)
 	}
 	return r, nil
 }

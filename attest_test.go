@@ -12,6 +12,7 @@ import (
 	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/evidence"
 	"github.com/teebroker/teebroker/internal/faketee"
+	"github.com/teebroker/teebroker/internal/strictjson"
 	"github.com/teebroker/teebroker/keywrap"
 	"github.com/teebroker/teebroker/nonce"
 	"github.com/teebroker/teebroker/policy"
@@ -104,6 +105,12 @@ func TestTwoRequests(t *testing.T) {
 		w.check(err)
 		r, err := w.broker.Fetch(t.Context(), other, "kbs/key/1")
 		w.refusedWith("another key", r, err, teebroker.OtherKey)
+		var body struct{ Instance strictjson.UUID }
+		es := w.entries(teebroker.Refusals)
+		w.check(json.Unmarshal(es[len(es)-1].Body, &body))
+		if body.Instance != instance {
+			t.Errorf("%s: the record does not say whose secret was refused: %v", p, body.Instance)
+		}
 		w.authorize(nil)
 		r, err = w.broker.Fetch(t.Context(), other, "kbs/key/1")
 		w.refusedWith("refused before", r, err, teebroker.OtherKey)

@@ -29,7 +29,8 @@ func releaseEntry(kind Kind, g Grant, r Response) (Entry, error) {
 }
 
 // refusalBody is the body of an Entry of a refusal. What was asked for is as the
-// guest said it: nothing of it was proved.
+// guest said it, and nothing of it was proved; but for the Instance of a Fetch,
+// which is the one that was attested.
 type refusalBody struct {
 	Code     string            `json:"code"`
 	Detail   string            `json:"detail"` // for the owner, cut to maxDetail bytes
