@@ -98,12 +98,6 @@ func TestShortRun(t *testing.T) {
 			t.Errorf("nothing that both refuse got to check %q", c.Name)
 		}
 	}
-	page := rows(t, "We refuse, it accepts")
-	for check := range got.details[onlyTheyAccept] {
-		if !slices.Contains(page, check) {
-			t.Errorf("the page does not say what check %q asks that go-sev-guest does not", check)
-		}
-	}
 }
 
 // The same cases with the same verdicts, however many do the work and wherever it was interrupted.
@@ -297,14 +291,5 @@ func TestPage(t *testing.T) {
 	}
 	if !maps.Equal(got, want) {
 		t.Errorf("the page has %v, the program %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
-	}
-	checks := map[string]bool{}
-	for _, c := range snp.Checks() {
-		checks[c.Name] = true
-	}
-	for _, name := range rows(t, "We refuse, it accepts") {
-		if !checks[name] {
-			t.Errorf("there is no check %q", name)
-		}
 	}
 }
