@@ -395,3 +395,20 @@ func (m meanwhile) Redeem(ctx context.Context, n nonce.Nonce, id [32]byte, expir
 	m.do()
 	return m.Store.Redeem(ctx, n, id, expiry)
 }
+
+// The largest secret that an owner can store is one that a guest can get.
+func TestLargestSecret(t *testing.T) {
+	w := newWorld(t, nil)
+	w.authorize(nil)
+	value := bytes.Repeat([]byte{7}, 512<<10)
+	w.check(w.PutSecret(t.Context(), tenant, instance, purpose, value))
+	s := w.session(nil)
+	r, err := w.answer(w.request(s, honest()))
+	w.check(err)
+	if got, err := s.Open(t.Context(), r); err != nil || !bytes.Equal(got, value) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if err := w.PutSecret(t.Context(), tenant, instance, purpose, append(value, 7)); err == nil {
+		t.Error("a larger one is stored")
+	}
+}

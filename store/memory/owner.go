@@ -43,14 +43,21 @@ func (s *Store) Register(ctx context.Context, inst teebroker.Instance) error {
 	return nil
 }
 
-// PutSecret stores a copy of value, which is not empty, as the secret of an
-// instance that is registered.
+// maxSecret is well below keywrap.MaxSecret, since v1 seals a secret in base64
+// and with what it is for.
+const maxSecret = 512 << 10
+
+// PutSecret stores a copy of value, which is not empty and at most 512 KiB, as
+// the secret of an instance that is registered.
 func (s *Store) PutSecret(ctx context.Context, tenant string, instance [16]byte, purpose string, value []byte) error {
 	if !names.Registrable(purpose) {
 		return fmt.Errorf("memory: %q is not a purpose", purpose)
 	}
 	if len(value) == 0 {
 		return errors.New("memory: an empty secret")
+	}
+	if len(value) > maxSecret {
+		return fmt.Errorf("memory: a secret of more than %d bytes", maxSecret)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
