@@ -29,8 +29,8 @@ const (
 
 // Checks lists what Verify checks, in order. All before the binding are about
 // shape and cost no cryptography; "endorsement" to "validity" are made for each
-// VEK at hand until one passes, and the first that failed is reported. VLEKs that
-// pass are gone through until one signed the report.
+// VEK at hand until one passes, and why the one that came furthest failed is
+// reported. VLEKs that pass are gone through until one signed the report.
 func Checks() []evidence.Check {
 	return []evidence.Check{
 		{Name: checkFormat, Doc: "the evidence is an SNP report and rests on no other evidence"},

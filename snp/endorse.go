@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/teebroker/teebroker/evidence"
@@ -74,7 +75,8 @@ type search struct {
 	signed bool   // found signed the report
 
 	asking  bool  // the certificates are from the Source
-	refused error // why the first certificate at hand was not it
+	refused error // why the certificate that came closest was not it
+	came    int   // how far that came, by order
 	outage  error // why the Source could not say whether there is another
 }
 
@@ -97,16 +99,24 @@ func (s *search) among(certs [][]byte) bool {
 	return false
 }
 
-// refuse remembers why a certificate was not it. An answer of the Source that is
-// no certificate says nothing about the Evidence.
+// refuse remembers why a certificate was not it. What is said of the one that
+// passed most checks helps most. An answer of the Source that is no certificate
+// says nothing about the Evidence.
 func (s *search) refuse(err error) {
-	var e *evidence.Error
+	e := &evidence.Error{}
+	errors.As(err, &e)
+	came := order(e.Check)
 	switch {
-	case s.asking && errors.As(err, &e) && e.Check == checkCertificate:
+	case s.asking && e.Check == checkCertificate:
 		s.outage = e.Err
-	case s.refused == nil:
-		s.refused = err
+	case s.refused == nil || came > s.came:
+		s.refused, s.came = err, came
 	}
+}
+
+// order returns the place of check in [Checks].
+func order(check string) int {
+	return slices.IndexFunc(Checks(), func(c evidence.Check) bool { return c.Name == check })
 }
 
 // ask returns what the Source has under name.

@@ -399,6 +399,25 @@ func TestItemThatDoesNotFitIsReplacedBySource(t *testing.T) {
 	}
 }
 
+// Who sorts out why none of many certificates fits is told of the one that nearly does.
+func TestClosestCertificateIsReported(t *testing.T) {
+	a := simulatedAMD()
+	for _, first := range []bool{true, false} {
+		s := simulate(snp.Genoa)
+		expired, other := s.vekOf(), s.vekOf()
+		expired.After = simulatedNow().Add(-time.Second)
+		other.Chip[0]++
+		ders := [][]byte{a.IssueVEK(s.chip.Key(), expired), a.IssueVEK(s.chip.Key(), other)}
+		if first {
+			slices.Reverse(ders)
+		}
+		s.item(ders[0])
+		s.cfg.Source = overlay{files{snp.VCEKName(s.chip.ID(), s.chip.Reported): {{Data: ders[1]}}}, s.cfg.Source}
+		got, err := s.verify(t)
+		wantRefused(t, got, err, evidence.Stale, "validity")
+	}
+}
+
 // Several VLEKs may be for one TCB: of two providers, or of two years. Only the
 // signature tells which of them is meant.
 func TestVLEKsOfOneTCB(t *testing.T) {
