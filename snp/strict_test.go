@@ -536,6 +536,21 @@ func TestBindingIsComparedFirst(t *testing.T) {
 	}
 }
 
+// A chip without an id has no certificate to ask for.
+func TestNobodyIsAskedForAMaskedChip(t *testing.T) {
+	s := simulate(snp.Genoa)
+	s.chip.MaskChipID = true
+	s.cfg.AllowMaskedChipID = true
+	asked := map[string]int{}
+	s.cfg.Source = counting{s.cfg.Source, asked}
+	s.ev = func(ev *evidence.Evidence) { ev.Items = nil }
+	got, err := s.verify(t)
+	wantRefused(t, got, err, evidence.Unavailable, "endorsement")
+	if len(asked) != 0 {
+		t.Errorf("asked for %v", asked)
+	}
+}
+
 func TestOnlySixteenCandidatesAreTried(t *testing.T) {
 	for n, want := range map[int]bool{15: true, 16: false} {
 		s := simulate(snp.Genoa)
