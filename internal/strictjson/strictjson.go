@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"reflect"
 	"strconv"
 	"strings"
@@ -26,16 +27,23 @@ const MaxDepth = 16
 //
 // Values of type [json.RawMessage] and values that decode themselves are only
 // looked through for duplicates, so they have to be strict in their turn.
-func Unmarshal(data []byte, v any) error {
+func Unmarshal(data []byte, v any) error { return unmarshal(data, v, false) }
+
+// UnmarshalKnown is [Unmarshal] for documents whose author may add members
+// without notice: unknown members are passed over. One whose name differs from a
+// known one in case only is refused still, as two readers could differ about it.
+func UnmarshalKnown(data []byte, v any) error { return unmarshal(data, v, true) }
+
+func unmarshal(data []byte, v any, open bool) error {
 	if !utf8.Valid(data) {
 		return errors.New("json: invalid UTF-8")
 	}
 	if err := surrogates(data); err != nil {
 		return err
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
+	dec := walker{json.NewDecoder(bytes.NewReader(data)), open}
 	dec.UseNumber()
-	if err := walk(dec, reflect.TypeOf(v), 0); err != nil {
+	if err := dec.walk(reflect.TypeOf(v), 0); err != nil {
 		return err
 	}
 	if _, err := dec.Token(); err != io.EOF {
@@ -80,8 +88,14 @@ var (
 	selfText = reflect.TypeFor[encoding.TextUnmarshaler]()
 )
 
+// walker looks through a document before it is decoded.
+type walker struct {
+	*json.Decoder
+	open bool // to unknown members
+}
+
 // walk reads one value, of type t if that is known.
-func walk(dec *json.Decoder, t reflect.Type, depth int) error {
+func (dec walker) walk(t reflect.Type, depth int) error {
 	tok, err := dec.Token()
 	if err != nil {
 		return syntax(err)
@@ -104,9 +118,9 @@ func walk(dec *json.Decoder, t reflect.Type, depth int) error {
 		return errors.New("json: nested too deeply")
 	}
 	if delim == '{' {
-		err = object(dec, t, depth)
+		err = dec.object(t, depth)
 	} else {
-		err = array(dec, t, depth)
+		err = dec.array(t, depth)
 	}
 	if err != nil {
 		return err
@@ -120,7 +134,7 @@ func opaque(t reflect.Type) bool {
 	return p.Implements(selfJSON) || p.Implements(selfText)
 }
 
-func array(dec *json.Decoder, t reflect.Type, depth int) error {
+func (dec walker) array(t reflect.Type, depth int) error {
 	if t != nil {
 		if t.Kind() != reflect.Slice {
 			return fmt.Errorf("json: array where %v is wanted", t)
@@ -128,14 +142,14 @@ func array(dec *json.Decoder, t reflect.Type, depth int) error {
 		t = t.Elem()
 	}
 	for dec.More() {
-		if err := walk(dec, t, depth+1); err != nil {
+		if err := dec.walk(t, depth+1); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func object(dec *json.Decoder, t reflect.Type, depth int) error {
+func (dec walker) object(t reflect.Type, depth int) error {
 	if t != nil && t.Kind() != reflect.Struct && t.Kind() != reflect.Map {
 		return fmt.Errorf("json: object where %v is wanted", t)
 	}
@@ -160,12 +174,12 @@ func object(dec *json.Decoder, t reflect.Type, depth int) error {
 		case t.Kind() == reflect.Map:
 			member = t.Elem()
 		default:
-			if member, ok = field(t, name); !ok {
+			if member, ok = field(t, name); !ok && (!dec.open || knownInCase(t, name)) {
 				return fmt.Errorf("json: unknown member %.40q", name)
 			}
 		}
-		if err := walk(dec, member, depth+1); err != nil {
-			if t == nil || t.Kind() == reflect.Map {
+		if err := dec.walk(member, depth+1); err != nil {
+			if member == nil || t.Kind() == reflect.Map {
 				name = fmt.Sprintf("%.40q", name) // the sender's choice
 			}
 			return fmt.Errorf("%s: %w", name, err)
@@ -176,19 +190,41 @@ func object(dec *json.Decoder, t reflect.Type, depth int) error {
 
 // field returns the type of the member of t that is called name exactly.
 func field(t reflect.Type, name string) (reflect.Type, bool) {
-	for _, f := range reflect.VisibleFields(t) {
-		if !f.IsExported() || f.Anonymous && f.Tag.Get("json") == "" {
-			continue
-		}
-		n, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if n == "" {
-			n = f.Name
-		}
-		if n == name && n != "-" {
-			return f.Type, true
+	for n, of := range members(t) {
+		if n == name {
+			return of, true
 		}
 	}
 	return nil, false
+}
+
+// knownInCase reports whether encoding/json would decode name as a member of t
+// that is called otherwise.
+func knownInCase(t reflect.Type, name string) bool {
+	for n := range members(t) {
+		if strings.EqualFold(n, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// members yields the names and types of the members of a struct.
+func members(t reflect.Type) iter.Seq2[string, reflect.Type] {
+	return func(yield func(string, reflect.Type) bool) {
+		for _, f := range reflect.VisibleFields(t) {
+			if !f.IsExported() || f.Anonymous && f.Tag.Get("json") == "" {
+				continue
+			}
+			n, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if n == "" {
+				n = f.Name
+			}
+			if n != "-" && !yield(n, f.Type) {
+				return
+			}
+		}
+	}
 }
 
 func syntax(err error) error {
