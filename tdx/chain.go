@@ -1,0 +1,203 @@
+package tdx
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	_ "embed"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+	"time"
+
+	"github.com/teebroker/teebroker/internal/pki"
+	"github.com/teebroker/teebroker/tdx/internal/abi"
+)
+
+//go:embed anchors/intel-sgx-root-ca.pem
+var intelRoot []byte
+
+// Intel returns the DER of the Intel SGX Root CA, as published by Intel and pinned
+// in this package. The caller owns it.
+func Intel() [][]byte {
+	block, _ := pem.Decode(intelRoot)
+	if block == nil { // a mistake of the build: NewVerifier refuses the empty list
+		return nil
+	}
+	return [][]byte{block.Bytes}
+}
+
+// algorithm is how all of Intel's CAs sign.
+const algorithm = x509.ECDSAWithSHA256
+
+// anchor is a pinned root.
+type anchor struct {
+	cert *x509.Certificate
+	sum  [32]byte // SHA-256 of it
+}
+
+// newAnchors parses ders, each of which must be the root of a PKI of Intel's
+// shape. The result is by DER.
+func newAnchors(ders [][]byte) (map[string]*anchor, error) {
+	as := map[string]*anchor{}
+	for i, der := range ders {
+		c, err := x509.ParseCertificate(slices.Clone(der))
+		if err != nil {
+			return nil, fmt.Errorf("tdx: Config.Anchors[%d]: %w", i, err)
+		}
+		if err := checkCA(c, abi.NameRoot); err != nil {
+			return nil, fmt.Errorf("tdx: Config.Anchors[%d]: %w", i, err)
+		}
+		if err := pki.CheckSignature(c, c, algorithm); err != nil {
+			return nil, fmt.Errorf("tdx: Config.Anchors[%d]: %w", i, err)
+		}
+		if as[string(der)] != nil {
+			return nil, fmt.Errorf("tdx: Config.Anchors[%d]: again", i)
+		}
+		as[string(der)] = &anchor{c, sha256.Sum256(der)}
+	}
+	return as, nil
+}
+
+// checkCA reports whether c is a certificate of the CA called name. Validity and
+// signature are the caller's.
+func checkCA(c *x509.Certificate, name string) error {
+	const usage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
+	if err := checkCertificateOf(c, name); err != nil {
+		return err
+	}
+	if !c.IsCA || c.KeyUsage != usage {
+		return errors.New("not a CA certificate")
+	}
+	return nil
+}
+
+// checkSigner reports whether c is a certificate of name, which signs documents
+// and quotes but no certificates.
+func checkSigner(c *x509.Certificate, name string) error {
+	if err := checkCertificateOf(c, name); err != nil {
+		return err
+	}
+	if c.IsCA || c.KeyUsage&x509.KeyUsageDigitalSignature == 0 || c.KeyUsage&(x509.KeyUsageCertSign|x509.KeyUsageCRLSign) != 0 {
+		return errors.New("not a certificate to sign with")
+	}
+	return nil
+}
+
+// checkCertificateOf checks what all certificates of Intel have in common.
+func checkCertificateOf(c *x509.Certificate, name string) error {
+	switch {
+	case !isIntelName(c.Subject, name):
+		return fmt.Errorf("not the name of %s", name)
+	case c.Version != 3 || !c.BasicConstraintsValid || len(c.UnhandledCriticalExtensions) != 0:
+		return errors.New("not a certificate of this profile")
+	case keyOf(c) == nil:
+		return errors.New("not a key on P-256")
+	}
+	return nil
+}
+
+// isIntelName reports whether n is Intel's name with common name cn, no more and
+// no less.
+func isIntelName(n pkix.Name, cn string) bool {
+	want := map[string]string{
+		"2.5.4.6":  "US",
+		"2.5.4.8":  "CA",
+		"2.5.4.7":  "Santa Clara",
+		"2.5.4.10": "Intel Corporation",
+		"2.5.4.3":  cn,
+	}
+	for _, a := range n.Names {
+		id := a.Type.String()
+		if value, ok := want[id]; !ok || a.Value != any(value) {
+			return false
+		}
+		delete(want, id)
+	}
+	return len(want) == 0
+}
+
+// keyOf returns the key on P-256 that c is for, or nil.
+func keyOf(c *x509.Certificate) *ecdsa.PublicKey {
+	key, ok := c.PublicKey.(*ecdsa.PublicKey)
+	if !ok || key.Curve != elliptic.P256() {
+		return nil
+	}
+	return key
+}
+
+// openPEM returns the DER of the n certificates that text is, as Intel writes
+// them: nothing before, between and after but white space and one zero byte.
+func openPEM(text []byte, n int) ([][]byte, error) {
+	text = bytes.TrimSuffix(text, []byte{0})
+	var ders [][]byte
+	for range n {
+		if !bytes.HasPrefix(text, []byte("-----BEGIN ")) {
+			return nil, fmt.Errorf("not %d certificates in PEM", n)
+		}
+		block, rest := pem.Decode(text)
+		if block == nil || block.Type != pki.Certificate || len(block.Headers) != 0 {
+			return nil, errors.New("not a plain certificate in PEM")
+		}
+		ders = append(ders, block.Bytes)
+		text = bytes.TrimLeft(rest, " \t\r\n")
+	}
+	if len(text) != 0 {
+		return nil, errors.New("data after the certificates")
+	}
+	return ders, nil
+}
+
+// signedByRoot returns the certificate der, which a signed. Bytes once verified
+// are not verified again; profile, time and revocation are the caller's.
+func (v *Verifier) signedByRoot(a *anchor, der []byte) (*x509.Certificate, error) {
+	key := cacheKey{a.sum, sha256.Sum256(der)}
+	if c, ok := v.certs.Get(key); ok {
+		return c, nil
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	if err := pki.CheckSignature(c, a.cert, algorithm); err != nil {
+		return nil, err
+	}
+	v.certs.Put(key, c)
+	return c, nil
+}
+
+// verifyRaw reports whether sig, r and s of 32 bytes each, is a signature by key
+// over the SHA-256 of the parts together.
+func verifyRaw(key *ecdsa.PublicKey, sig []byte, message []byte) bool {
+	if len(sig) != abi.SignatureSize {
+		return false
+	}
+	digest := sha256.Sum256(message)
+	r, s := new(big.Int).SetBytes(sig[:32]), new(big.Int).SetBytes(sig[32:])
+	return ecdsa.Verify(key, digest[:], r, s)
+}
+
+// validUntil returns when the first of cs expires, or an error unless all are
+// valid at now.
+func validUntil(now time.Time, cs ...*x509.Certificate) (time.Time, error) {
+	end := cs[0].NotAfter
+	for _, c := range cs {
+		if !pki.Valid(c, now) {
+			return time.Time{}, fmt.Errorf("%s: not valid at this time", c.Subject.CommonName)
+		}
+		end = earliest(end, c.NotAfter)
+	}
+	return end, nil
+}
+
+func earliest(t, u time.Time) time.Time {
+	if u.Before(t) {
+		return u
+	}
+	return t
+}

@@ -1,0 +1,230 @@
+package tdx
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/internal/pki"
+	"github.com/teebroker/teebroker/tdx/internal/abi"
+)
+
+// Limits of collateral. Intel's lists have less than 100 entries.
+const (
+	maxCRL        = 1 << 20 // bytes, in DER or PEM
+	maxCandidates = 16      // answers of a Source looked at under one name
+	keptDocuments = 256     // of each kind
+	keptCRLs      = 16
+	keptCerts     = 64
+)
+
+// cacheKey names bytes that a certificate vouches for.
+type cacheKey struct{ issuer, sum [32]byte }
+
+// run is one verification: what it relies on from the Source, and until when.
+type run struct {
+	v       *Verifier
+	now     time.Time
+	end     time.Time     // earliest end of what was relied on
+	age     time.Duration // furthest past its nextUpdate of that
+	skipped []string
+	rootCRL *pki.CRL // nil if revocation is skipped
+}
+
+// checkRevocation judges the certificates behind e.
+func (r *run) checkRevocation(ctx context.Context, e *endorsement) error {
+	if r.v.cfg.SkipRevocationUnsafe {
+		r.skipped = append(r.skipped, checkRevocation)
+		return nil
+	}
+	var err error
+	if r.rootCRL, err = r.currentCRL(ctx, RootCRLName(), "Root CA CRL", e.root.cert, e.root.sum); err != nil {
+		return err
+	}
+	if r.rootCRL.Revokes(e.ca.SerialNumber) {
+		return fail(checkRevocation, evidence.Revoked, e.pck.CA.commonName(), nil)
+	}
+	list, err := r.currentCRL(ctx, PCKCRLName(e.pck.CA), "PCK CRL", e.ca, sha256.Sum256(e.ca.Raw))
+	if err != nil {
+		return err
+	}
+	if list.Revokes(e.leaf.SerialNumber) {
+		return fail(checkRevocation, evidence.Revoked, abi.NamePCK, nil)
+	}
+	return nil
+}
+
+// currentCRL returns, of the lists by issuer that the Source has under name and
+// that are current, the one issued last. A list that nobody can read is no list:
+// what is wrong with it says nothing about the Evidence.
+func (r *run) currentCRL(ctx context.Context, name, field string, issuer *x509.Certificate, sum [32]byte) (*pki.CRL, error) {
+	answers, err := r.get(ctx, name)
+	if err != nil {
+		return nil, fail(checkRevocation, evidence.Unavailable, field, err)
+	}
+	failed := fail(checkRevocation, evidence.Unavailable, field, evidence.ErrNotFound)
+	var newest *pki.CRL
+	for _, a := range answers {
+		list, err := r.v.crl(a.Data, issuer, sum)
+		if err == nil {
+			if err = r.checkCurrent(list.ThisUpdate, list.NextUpdate); err != nil {
+				failed.Reason = evidence.Stale
+			}
+		}
+		switch {
+		case err != nil:
+			failed.Err = err
+		case newest == nil || list.ThisUpdate.After(newest.ThisUpdate):
+			newest = list
+		}
+	}
+	if newest == nil {
+		return nil, failed
+	}
+	r.relyOn(newest.NextUpdate)
+	return newest, nil
+}
+
+// crl returns the list in data, which issuer signed. Bytes once verified are not
+// verified again.
+func (v *Verifier) crl(data []byte, issuer *x509.Certificate, sum [32]byte) (*pki.CRL, error) {
+	if len(data) > maxCRL {
+		return nil, fmt.Errorf("list of %d bytes", len(data))
+	}
+	key := cacheKey{sum, sha256.Sum256(data)}
+	if list, ok := v.crls.Get(key); ok {
+		return list, nil
+	}
+	der, err := pki.DER(data, pki.List)
+	if err != nil {
+		return nil, err
+	}
+	list, err := pki.ParseCRL(bytes.Clone(der), issuer, algorithm)
+	if err != nil {
+		return nil, err
+	}
+	v.crls.Put(key, list)
+	return list, nil
+}
+
+// checkTCB judges platform, module and quoting enclave.
+func (r *run) checkTCB(ctx context.Context, q Quote, e *endorsement) (TCB, error) {
+	if r.v.cfg.SkipTCBUnsafe {
+		r.skipped = append(r.skipped, checkTCB)
+		return TCB{}, nil
+	}
+	info, err := newest(ctx, r, TCBInfoName(e.pck.FMSPC), "TCB Info", e.root.cert, func(c evidence.Collateral) (*tcbInfo, error) {
+		info, err := r.v.verifyTCBInfo(e.root, c)
+		if err == nil && (info.fmspc != e.pck.FMSPC || info.pceid != e.pck.PCEID) {
+			return nil, errors.New("for another platform")
+		}
+		return info, err
+	})
+	if err != nil {
+		return TCB{}, err
+	}
+	id, err := newest(ctx, r, QEIdentityName(), "QE Identity", e.root.cert, func(c evidence.Collateral) (*qeIdentity, error) {
+		return r.v.verifyQEIdentity(e.root, c)
+	})
+	if err != nil {
+		return TCB{}, err
+	}
+	if info.number != id.number {
+		// One of them is of an earlier TCB recovery, chosen or left over.
+		return TCB{}, fail(checkTCB, evidence.Stale, "tcbEvaluationDataNumber", errors.New("not the same in TCB Info and QE identity"))
+	}
+	if err := id.check(e.qe); err != nil {
+		return TCB{}, err
+	}
+	if err := info.checkModule(q); err != nil {
+		return TCB{}, err
+	}
+	return appraise(info, id, versionsOf(q, e)), nil
+}
+
+// head returns what all documents have.
+func (d *document) head() *document { return d }
+
+// newest returns, of the documents that the Source has under name and that verify
+// and are current, the one issued last. As with a CRL, one that does not verify
+// is none.
+func newest[T interface{ head() *document }](ctx context.Context, r *run, name, field string, root *x509.Certificate, verify func(evidence.Collateral) (T, error)) (T, error) {
+	var best T
+	answers, err := r.get(ctx, name)
+	if err != nil {
+		return best, fail(checkTCB, evidence.Unavailable, field, err)
+	}
+	failed := fail(checkTCB, evidence.Unavailable, field, evidence.ErrNotFound)
+	var chosen *document
+	var until time.Time
+	for _, a := range answers {
+		d, err := verify(a)
+		if err != nil {
+			failed.Err = err
+			continue
+		}
+		end, reason, err := r.checkDocument(d.head(), root)
+		switch {
+		case err != nil:
+			failed.Reason, failed.Err = reason, err
+		case chosen == nil || d.head().issued.After(chosen.issued):
+			best, chosen, until = d, d.head(), end
+		}
+	}
+	if chosen == nil {
+		return best, failed
+	}
+	r.end = earliest(r.end, until)
+	r.relyOn(chosen.next)
+	return best, nil
+}
+
+// checkDocument reports why d, which verified, can't be relied on now, or until
+// when its issuers are valid.
+func (r *run) checkDocument(d *document, root *x509.Certificate) (time.Time, evidence.Reason, error) {
+	if r.rootCRL != nil && r.rootCRL.Revokes(d.signer.SerialNumber) {
+		return time.Time{}, evidence.Revoked, errors.New("by a revoked signer")
+	}
+	end, err := validUntil(r.now, d.signer, root)
+	switch {
+	case err != nil:
+	case !pki.Valid(d.signer, d.issued):
+		// Intel renews the certificate for the same key, so the signature does
+		// not tell when it was made.
+		err = errors.New("issued outside of the validity of its signer")
+	case d.number < r.v.cfg.MinEvaluationDataNumber:
+		err = fmt.Errorf("tcbEvaluationDataNumber %d is below %d", d.number, r.v.cfg.MinEvaluationDataNumber)
+	default:
+		err = r.checkCurrent(d.issued, d.next)
+	}
+	return end, evidence.Stale, err
+}
+
+// get asks the Source.
+func (r *run) get(ctx context.Context, name string) ([]evidence.Collateral, error) {
+	answers, err := r.v.cfg.Source.Get(ctx, name)
+	return answers[:min(len(answers), maxCandidates)], err
+}
+
+// checkCurrent reports whether what was issued at one time and is to be replaced
+// at next may be relied on now.
+func (r *run) checkCurrent(issued, next time.Time) error {
+	switch {
+	case r.now.Before(issued):
+		return errors.New("issued in the future")
+	case r.now.After(next.Add(r.v.cfg.StaleGrace)):
+		return errors.New("not renewed in time")
+	}
+	return nil
+}
+
+// relyOn notes that the result rests on what is to be replaced at next.
+func (r *run) relyOn(next time.Time) {
+	r.end = earliest(r.end, next.Add(r.v.cfg.StaleGrace))
+	r.age = max(r.age, r.now.Sub(next))
+}

@@ -1,0 +1,205 @@
+package tdx
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/teebroker/teebroker/tdx/internal/abi"
+)
+
+// PCK is what the PCK certificate of a platform says: Intel SGX PCK Certificate
+// and CRL Profile. Its slices belong to the Claims it is part of.
+type PCK struct {
+	CA     CA
+	Serial []byte // serial number of the certificate, big-endian
+
+	PPID       [16]byte  // of the processor package, or of the platform if it has several
+	Components [16]uint8 // security versions of the SGX TCB components
+	PCESVN     uint16
+	CPUSVN     [16]byte
+	PCEID      [2]byte
+	FMSPC      FMSPC
+	SGXType    SGXType
+
+	// These are said by the Platform CA only, and zero otherwise.
+	PlatformInstance [16]byte // changes when a processor package is added or replaced
+	Configuration    Configuration
+}
+
+// Configuration is how a platform of several processor packages is set up.
+type Configuration struct {
+	DynamicPlatform bool // packages may be added later
+	CachedKeys      bool // Intel keeps the platform's keys
+	SMTEnabled      bool
+}
+
+// parsePCK returns what c says, which a CA of kind ca issued. All members of the
+// extension are required, once, and there may be no other: Intel's own library
+// holds the extension to its 5 or 7 members, too.
+func parsePCK(c *x509.Certificate, ca CA) (PCK, error) {
+	p := PCK{CA: ca, Serial: c.SerialNumber.Bytes()}
+	var ext []byte
+	for _, e := range c.Extensions {
+		if e.Id.String() == abi.OIDSGX {
+			ext = e.Value // x509 refuses a certificate that has it twice
+		}
+	}
+	if ext == nil {
+		return PCK{}, errors.New("no SGX extension")
+	}
+	return p, p.parseExtension(ext)
+}
+
+// parseExtension reads the value of the SGX extension of a certificate by p.CA.
+func (p *PCK) parseExtension(ext []byte) error {
+	x, err := newMembers(ext)
+	if err != nil {
+		return err
+	}
+	x.octets(abi.OIDPPID, p.PPID[:])
+	p.parseTCB(x.sequence(abi.OIDTCB))
+	x.octets(abi.OIDPCEID, p.PCEID[:])
+	x.octets(abi.OIDFMSPC, p.FMSPC[:])
+	if p.SGXType = SGXType(x.number(abi.OIDSGXType, asn1.TagEnum, 0xFF)); p.SGXType > SGXScalableWithIntegrity {
+		x.fail(abi.OIDSGXType, "not defined")
+	}
+	if p.CA == PlatformCA {
+		x.octets(abi.OIDInstanceID, p.PlatformInstance[:])
+		p.parseConfiguration(x.sequence(abi.OIDConfiguration))
+	}
+	return x.end()
+}
+
+func (p *PCK) parseTCB(x *members) {
+	for i := range p.Components {
+		p.Components[i] = uint8(x.number(abi.OIDTCB+"."+strconv.Itoa(i+1), asn1.TagInteger, 0xFF))
+	}
+	p.PCESVN = uint16(x.number(abi.OIDPCESVN, asn1.TagInteger, 0xFFFF))
+	x.octets(abi.OIDCPUSVN, p.CPUSVN[:])
+}
+
+func (p *PCK) parseConfiguration(x *members) {
+	p.Configuration = Configuration{
+		DynamicPlatform: x.boolean(abi.OIDDynamicPlatform),
+		CachedKeys:      x.boolean(abi.OIDCachedKeys),
+		SMTEnabled:      x.boolean(abi.OIDSMTEnabled),
+	}
+}
+
+// members are those of a SEQUENCE of SEQUENCE {OID, value} that were not taken
+// yet. The first error is kept; members inside of members share it.
+type members struct {
+	values map[string]asn1.RawValue
+	inner  []*members
+	err    error
+}
+
+// maxMembers is more than any SEQUENCE of the extension has.
+const maxMembers = 32
+
+func newMembers(der []byte) (*members, error) {
+	var list []struct {
+		ID    asn1.ObjectIdentifier
+		Value asn1.RawValue
+	}
+	rest, err := asn1.Unmarshal(der, &list)
+	if err != nil || len(rest) != 0 || len(list) > maxMembers {
+		return nil, errors.New("not a SEQUENCE of members")
+	}
+	x := &members{values: make(map[string]asn1.RawValue, len(list))}
+	for _, m := range list {
+		id := m.ID.String()
+		if _, again := x.values[id]; again {
+			return nil, fmt.Errorf("%s twice", id)
+		}
+		x.values[id] = m.Value
+	}
+	return x, nil
+}
+
+func (x *members) fail(id, why string) {
+	if x.err == nil {
+		x.err = fmt.Errorf("%s: %s", id, why)
+	}
+}
+
+// take returns the content of the member id, which must have tag.
+func (x *members) take(id string, tag int) []byte {
+	v, ok := x.values[id]
+	switch {
+	case !ok:
+		x.fail(id, "missing")
+	case v.Class != asn1.ClassUniversal || v.Tag != tag || v.IsCompound != (tag == asn1.TagSequence):
+		x.fail(id, "of another type")
+		v.Bytes = nil
+	}
+	delete(x.values, id)
+	return v.Bytes
+}
+
+// octets takes an OCTET STRING of exactly the size of dst.
+func (x *members) octets(id string, dst []byte) {
+	b := x.take(id, asn1.TagOctetString)
+	if len(b) != len(dst) {
+		x.fail(id, "of another size")
+	}
+	copy(dst, b)
+}
+
+// number takes an INTEGER or ENUMERATED from 0 to most, in the one way to write
+// it: 255 has a zero byte before it.
+func (x *members) number(id string, tag int, most uint32) uint32 {
+	b := x.take(id, tag)
+	if len(b) == 0 || b[0]&0x80 != 0 || len(b) > 1 && b[0] == 0 && b[1]&0x80 == 0 || len(b) > 3 {
+		x.fail(id, "not a number from 0")
+		return 0
+	}
+	var n uint32
+	for _, c := range b {
+		n = n<<8 | uint32(c)
+	}
+	if n > most {
+		x.fail(id, "out of range")
+		return 0
+	}
+	return n
+}
+
+func (x *members) boolean(id string) bool {
+	b := x.take(id, asn1.TagBoolean)
+	if !bytes.Equal(b, []byte{0}) && !bytes.Equal(b, []byte{0xFF}) {
+		x.fail(id, "not a BOOLEAN")
+		return false
+	}
+	return b[0] != 0
+}
+
+// sequence takes a SEQUENCE of members.
+func (x *members) sequence(id string) *members {
+	v := x.values[id]
+	x.take(id, asn1.TagSequence)
+	in, err := newMembers(v.FullBytes)
+	if err != nil {
+		x.fail(id, err.Error())
+		in = &members{}
+	}
+	x.inner = append(x.inner, in)
+	return in
+}
+
+// end returns the first error, or that there is a member that nobody took.
+func (x *members) end() error {
+	for id := range x.values {
+		x.fail(id, "not expected")
+	}
+	for _, in := range x.inner {
+		if err := in.end(); err != nil && x.err == nil {
+			x.err = err
+		}
+	}
+	return x.err
+}
