@@ -1,6 +1,7 @@
 package tdx
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
@@ -8,11 +9,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
 	"github.com/teebroker/teebroker/evidence"
-	"github.com/teebroker/teebroker/internal/strictjson"
 	"github.com/teebroker/teebroker/tdx/internal/abi"
 )
 
@@ -82,22 +83,52 @@ func (v *Verifier) verifySigned(a *anchor, c evidence.Collateral, member string)
 }
 
 // splitSigned returns the member of data that is signed, byte for byte, and its
-// signature, r and s.
+// signature, r and s. There is nothing else in data.
 func splitSigned(data []byte, member string) (body, sig []byte, err error) {
-	var outer map[string]json.RawMessage
-	if err := strictjson.Unmarshal(data, &outer); err != nil {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return nil, nil, errors.New("not an object")
+	}
+	outer := map[string]json.RawMessage{}
+	for dec.More() {
+		name, err := dec.Token()
+		if err != nil {
+			return nil, nil, err
+		}
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			return nil, nil, err
+		}
+		text, _ := name.(string)
+		if _, again := outer[text]; again || text != member && text != "signature" {
+			return nil, nil, errors.New("a member that is not expected")
+		}
+		outer[text] = value
+	}
+	if _, err := dec.Token(); err != nil {
 		return nil, nil, err
 	}
-	body = outer[member]
+	if _, err := dec.Token(); err != io.EOF {
+		return nil, nil, errors.New("trailing data")
+	}
+	sig, err = decodeSignature(outer["signature"])
+	if err == nil && outer[member] == nil {
+		err = fmt.Errorf("no %s", member)
+	}
+	return outer[member], sig, err
+}
+
+// decodeSignature returns the 64 bytes that a string of JSON has in hexadecimal.
+func decodeSignature(quoted []byte) ([]byte, error) {
 	var text string
-	if len(outer) != 2 || body == nil || json.Unmarshal(outer["signature"], &text) != nil {
-		return nil, nil, fmt.Errorf("not %s and signature", member)
+	if err := json.Unmarshal(quoted, &text); err != nil {
+		return nil, fmt.Errorf("signature: %w", err)
 	}
-	sig, err = hex.DecodeString(text)
-	if err != nil || len(sig) != abi.SignatureSize {
-		return nil, nil, errors.New("signature is not 64 bytes in hexadecimal")
+	sig := make([]byte, abi.SignatureSize)
+	if err := hexTo(sig, text); err != nil {
+		return nil, fmt.Errorf("signature: %w", err)
 	}
-	return body, sig, nil
+	return sig, nil
 }
 
 // sumOf returns a hash of exactly c.
