@@ -61,7 +61,7 @@ func Valid(cert *x509.Certificate, at time.Time) bool {
 type CRL struct {
 	ThisUpdate, NextUpdate time.Time
 
-	revoked map[string]struct{} // by decimal serial number
+	revoked map[string]struct{} // by serial number in hexadecimal
 }
 
 // ParseCRL parses a complete list in DER that issuer signed with alg. A list
@@ -102,7 +102,7 @@ func newCRL(list *x509.RevocationList) (*CRL, error) {
 				return nil, errors.New("pki: entry with a critical extension")
 			}
 		}
-		c.revoked[e.SerialNumber.String()] = struct{}{}
+		c.revoked[e.SerialNumber.Text(16)] = struct{}{}
 	}
 	return c, nil
 }
@@ -114,6 +114,6 @@ func (c *CRL) Current(at time.Time) bool {
 
 // Revokes reports whether serial is on the list.
 func (c *CRL) Revokes(serial *big.Int) bool {
-	_, ok := c.revoked[serial.String()]
+	_, ok := c.revoked[serial.Text(16)]
 	return ok
 }

@@ -34,20 +34,70 @@ func Unmarshal(data []byte, v any) error { return unmarshal(data, v, false) }
 func UnmarshalKnown(data []byte, v any) error { return unmarshal(data, v, true) }
 
 func unmarshal(data []byte, v any, open bool) error {
-	if !utf8.Valid(data) {
-		return errors.New("json: invalid UTF-8")
-	}
-	if err := surrogates(data); err != nil {
+	w := newWalker(data)
+	w.open = open
+	if err := w.all(reflect.TypeOf(v)); err != nil {
 		return err
-	}
-	w := walker{rest: data, open: open, types: map[reflect.Type]map[string]reflect.Type{}}
-	if err := w.walk(reflect.TypeOf(v), 0); err != nil {
-		return err
-	}
-	if w.space(); len(w.rest) != 0 {
-		return errors.New("json: trailing data")
 	}
 	return json.Unmarshal(data, v)
+}
+
+// Members returns the members of the one object that data is, byte for byte: for
+// what was signed as it stands there. They share memory with data, and nobody has
+// looked into them: they may not even be JSON, so each has to be decoded strictly
+// in its turn.
+func Members(data []byte) (map[string][]byte, error) {
+	w := newWalker(data)
+	if err := w.checkText(); err != nil {
+		return nil, err
+	}
+	if c, err := w.next(); err != nil {
+		return nil, err
+	} else if c != '{' {
+		return nil, errors.New("json: not an object")
+	}
+	w.rest, w.seen[0] = w.rest[1:], map[string]bool{}
+	values := map[string][]byte{}
+	for first := true; ; first = false {
+		ok, err := w.more(first, '}')
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			return values, w.end()
+		}
+		name, err := w.name(0)
+		if err != nil {
+			return nil, err
+		}
+		if values[name], err = w.cut(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// cut passes over a value and returns it. It only looks for where it ends.
+func (w *walker) cut() ([]byte, error) {
+	w.space()
+	value, depth := w.rest, 0
+	for len(w.rest) > 0 {
+		switch w.rest[0] {
+		case '"':
+			if _, err := w.text(); err != nil {
+				return nil, err
+			}
+			continue
+		case '{', '[':
+			depth++
+		case '}', ']':
+			depth--
+		}
+		if depth < 0 || depth == 0 && w.rest[0] == ',' {
+			return bytes.TrimRight(value[:len(value)-len(w.rest)], space), nil
+		}
+		w.rest = w.rest[1:]
+	}
+	return nil, io.ErrUnexpectedEOF
 }
 
 // surrogates refuses \u escapes that are half of a pair: encoding/json would
@@ -90,10 +140,50 @@ var (
 // what it makes of a document that is not JSON does not matter, as encoding/json
 // refuses that afterwards. (A json.Decoder takes ten times as long.)
 type walker struct {
-	rest  []byte
-	open  bool                                     // to unknown members
-	types map[reflect.Type]map[string]reflect.Type // the members of structs seen, by name
-	seen  [MaxDepth]map[string]bool                // the members of the object at each depth
+	data  []byte
+	rest  []byte                    // of data
+	open  bool                      // to unknown members
+	types map[reflect.Type]typeInfo // that were seen
+	seen  [MaxDepth]map[string]bool // the members of the object at each depth, in lower case
+}
+
+// typeInfo is what reflection takes long to find out.
+type typeInfo struct {
+	opaque  bool                    // decodes itself
+	members map[string]reflect.Type // of a struct, by their exact names
+}
+
+const space = " \t\r\n"
+
+func newWalker(data []byte) *walker {
+	return &walker{data: data, rest: data, types: map[reflect.Type]typeInfo{}}
+}
+
+// all reads the one value that the document is.
+func (w *walker) all(t reflect.Type) error {
+	if err := w.checkText(); err != nil {
+		return err
+	}
+	if err := w.walk(t, 0); err != nil {
+		return err
+	}
+	return w.end()
+}
+
+// checkText refuses what could be read as another text.
+func (w *walker) checkText() error {
+	if !utf8.Valid(w.data) {
+		return errors.New("json: invalid UTF-8")
+	}
+	return surrogates(w.data)
+}
+
+// end reports whether nothing is left.
+func (w *walker) end() error {
+	if w.space(); len(w.rest) != 0 {
+		return errors.New("json: trailing data")
+	}
+	return nil
 }
 
 // walk reads one value, of type t if that is known.
@@ -102,7 +192,7 @@ func (w *walker) walk(t reflect.Type, depth int) error {
 	for t != nil && t.Kind() == reflect.Pointer && !t.Implements(selfJSON) && !t.Implements(selfText) {
 		t, nullable = t.Elem(), depth > 0
 	}
-	if t != nil && (t.Kind() == reflect.Interface || opaque(t)) {
+	if t != nil && (t.Kind() == reflect.Interface || w.info(t).opaque) {
 		t, nullable = nil, true
 	}
 	c, err := w.next()
@@ -131,7 +221,11 @@ func (w *walker) walk(t reflect.Type, depth int) error {
 }
 
 // space passes over white space.
-func (w *walker) space() { w.rest = bytes.TrimLeft(w.rest, " \t\r\n") }
+func (w *walker) space() {
+	if len(w.rest) > 0 && w.rest[0] <= ' ' {
+		w.rest = bytes.TrimLeft(w.rest, space)
+	}
+}
 
 // next returns the first byte of the next token, which it does not pass over.
 func (w *walker) next() (byte, error) {
@@ -143,7 +237,7 @@ func (w *walker) next() (byte, error) {
 
 // literal passes over a number, true, false or null.
 func (w *walker) literal() error {
-	n := bytes.IndexAny(w.rest, ",]}: \t\r\n")
+	n := bytes.IndexAny(w.rest, ",]}:"+space)
 	if n == 0 {
 		return errors.New("json: value missing")
 	}
@@ -228,11 +322,11 @@ func (w *walker) object(t reflect.Type, depth int) error {
 		if ok, err := w.more(first, '}'); err != nil || !ok {
 			return err
 		}
-		name, err := w.name()
+		name, err := w.name(depth)
 		if err != nil {
 			return err
 		}
-		member, err := w.member(t, depth, name)
+		member, err := w.member(t, name)
 		if err != nil {
 			return err
 		}
@@ -245,8 +339,8 @@ func (w *walker) object(t reflect.Type, depth int) error {
 	}
 }
 
-// name reads the name of a member and the colon.
-func (w *walker) name() (string, error) {
+// name reads the name of a member, which must be new at depth, and the colon.
+func (w *walker) name(depth int) (string, error) {
 	quoted, err := w.text()
 	if err != nil {
 		return "", err
@@ -257,6 +351,11 @@ func (w *walker) name() (string, error) {
 			return "", err
 		}
 	}
+	folded := strings.ToLower(name)
+	if w.seen[depth][folded] {
+		return "", fmt.Errorf("json: duplicate member %.40q", name)
+	}
+	w.seen[depth][folded] = true
 	if c, err := w.next(); err != nil {
 		return "", err
 	} else if c != ':' {
@@ -267,19 +366,14 @@ func (w *walker) name() (string, error) {
 }
 
 // member returns the type of the member called name of t, nil if it has none.
-func (w *walker) member(t reflect.Type, depth int, name string) (reflect.Type, error) {
-	folded := strings.ToLower(name)
-	if w.seen[depth][folded] {
-		return nil, fmt.Errorf("json: duplicate member %.40q", name)
-	}
-	w.seen[depth][folded] = true
+func (w *walker) member(t reflect.Type, name string) (reflect.Type, error) {
 	if t == nil {
 		return nil, nil
 	}
 	if t.Kind() == reflect.Map {
 		return t.Elem(), nil
 	}
-	known := w.members(t)
+	known := w.info(t).members
 	member, ok := known[name]
 	if !ok && (!w.open || knownInCase(known, name)) {
 		return nil, fmt.Errorf("json: unknown member %.40q", name)
@@ -287,25 +381,41 @@ func (w *walker) member(t reflect.Type, depth int, name string) (reflect.Type, e
 	return member, nil
 }
 
-// members returns the types of the members of a struct, by their exact names.
-func (w *walker) members(t reflect.Type) map[string]reflect.Type {
-	if known, ok := w.types[t]; ok {
-		return known
+// info returns what is to know of t.
+func (w *walker) info(t reflect.Type) typeInfo {
+	if i, ok := w.types[t]; ok {
+		return i
 	}
-	known := map[string]reflect.Type{}
-	for _, f := range reflect.VisibleFields(t) {
-		if !f.IsExported() || f.Anonymous && f.Tag.Get("json") == "" {
-			continue
-		}
+	i := typeInfo{opaque: opaque(t)}
+	if t.Kind() == reflect.Struct {
+		i.members = members(t)
+	}
+	w.types[t] = i
+	return i
+}
+
+// members returns the types of the members of a struct, those of embedded structs
+// included, by their exact names.
+func members(t reflect.Type) map[string]reflect.Type {
+	known := make(map[string]reflect.Type, t.NumField())
+	for i := range t.NumField() {
+		f := t.Field(i)
 		n, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if n == "" {
+		switch {
+		case f.Anonymous && n == "" && f.Type.Kind() == reflect.Struct:
+			for name, of := range members(f.Type) {
+				if _, outer := known[name]; !outer {
+					known[name] = of
+				}
+			}
+			continue
+		case n == "":
 			n = f.Name
 		}
-		if n != "-" {
+		if f.IsExported() && n != "-" {
 			known[n] = f.Type
 		}
 	}
-	w.types[t] = known
 	return known
 }
 

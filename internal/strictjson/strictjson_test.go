@@ -122,6 +122,54 @@ func TestUnmarshalKnown(t *testing.T) {
 	}
 }
 
+func TestMembers(t *testing.T) {
+	got, err := strictjson.Members([]byte("\n{ \"a\" : {\"x\": [1, 2]} , \"b\":\"c\\\"}\" }\n"))
+	if err != nil || len(got) != 2 || string(got["a"]) != `{"x": [1, 2]}` || string(got["b"]) != `"c\"}"` {
+		t.Errorf("%q, %v", got, err)
+	}
+	for _, tt := range []struct{ name, in, err string }{
+		{"empty object", `{}`, ""},
+		{"duplicate member", `{"a":1,"a":2}`, "duplicate member"},
+		{"duplicate member in another case", `{"a":1,"A":2}`, "duplicate member"},
+		{"array", `[{"a":1}]`, "not an object"},
+		{"string", `"{"`, "not an object"},
+		{"trailing junk", `{"a":1}x`, "trailing"},
+		{"empty input", ``, "unexpected EOF"},
+		{"cut", `{"a":{`, "unexpected EOF"},
+		{"cut in a string", `{"a":"`, "unexpected EOF"},
+		{"no colon", `{"a" 1}`, "colon"},
+		{"bracket that closes nothing", `{"a":1]`, "comma"},
+		{"no name", `{1:2}`, "name is not a string"},
+		{"comma at the end", `{"a":1,}`, "name is not a string"},
+	} {
+		_, err := strictjson.Members([]byte(tt.in))
+		if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("%s: %v, want %q", tt.name, err, tt.err)
+		}
+	}
+}
+
+// What is cut out is what encoding/json takes a document to have.
+func FuzzMembers(f *testing.F) {
+	f.Add([]byte(`{"a":{"b":"}"},"signature": "\\\"" }`))
+	f.Add([]byte(`{"a":1,"b":[{}],"\u0063":null}`))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		got, err := strictjson.Members(in)
+		var want map[string]json.RawMessage
+		if err != nil || json.Unmarshal(in, &want) != nil {
+			return
+		}
+		if len(got) != len(want) {
+			t.Errorf("%d members, not %d", len(got), len(want))
+		}
+		for name, value := range want {
+			if !bytes.Equal(got[name], value) {
+				t.Errorf("%s is %q, not %q", name, got[name], value)
+			}
+		}
+	})
+}
+
 func FuzzUnmarshal(f *testing.F) {
 	f.Add([]byte(`{"name":"\ud83d\ude00","list":[{"n":2}],"map":{"A":1},"raw":{"x":[1]},"b64":"_w"}`))
 	f.Fuzz(func(t *testing.T, in []byte) {
