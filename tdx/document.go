@@ -1,7 +1,6 @@
 package tdx
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
@@ -9,11 +8,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
 	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/internal/strictjson"
 	"github.com/teebroker/teebroker/tdx/internal/abi"
 )
 
@@ -58,18 +57,8 @@ func (v *Verifier) verifySigned(a *anchor, c evidence.Collateral, member string)
 	if len(c.Data) > maxDocument || len(c.Issuer) > maxChain {
 		return nil, nil, errors.New("too long")
 	}
-	chain, err := openPEM(c.Issuer, 2)
+	signer, err := v.tcbSigner(a, c.Issuer)
 	if err != nil {
-		return nil, nil, fmt.Errorf("issuer chain: %w", err)
-	}
-	if string(chain[1]) != string(a.cert.Raw) {
-		return nil, nil, errors.New("issuer chain: another root")
-	}
-	signer, err := v.signedByRoot(a, chain[0])
-	if err != nil {
-		return nil, nil, fmt.Errorf("issuer chain: %w", err)
-	}
-	if err := checkSigner(signer, abi.NameTCBSigning); err != nil {
 		return nil, nil, fmt.Errorf("issuer chain: %w", err)
 	}
 	body, sig, err := splitSigned(c.Data, member)
@@ -82,40 +71,36 @@ func (v *Verifier) verifySigned(a *anchor, c evidence.Collateral, member string)
 	return body, signer, nil
 }
 
+// tcbSigner returns the certificate of the chain text, signer and root, which a
+// signed.
+func (v *Verifier) tcbSigner(a *anchor, text []byte) (*x509.Certificate, error) {
+	chain, err := openPEM(text, 2)
+	if err != nil {
+		return nil, err
+	}
+	if string(chain[1]) != string(a.cert.Raw) {
+		return nil, errors.New("another root")
+	}
+	signer, err := v.signedByRoot(a, chain[0])
+	if err != nil {
+		return nil, err
+	}
+	return signer, checkSigner(signer, abi.NameTCBSigning)
+}
+
 // splitSigned returns the member of data that is signed, byte for byte, and its
 // signature, r and s. There is nothing else in data.
 func splitSigned(data []byte, member string) (body, sig []byte, err error) {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return nil, nil, errors.New("not an object")
-	}
-	outer := map[string]json.RawMessage{}
-	for dec.More() {
-		name, err := dec.Token()
-		if err != nil {
-			return nil, nil, err
-		}
-		var value json.RawMessage
-		if err := dec.Decode(&value); err != nil {
-			return nil, nil, err
-		}
-		text, _ := name.(string)
-		if _, again := outer[text]; again || text != member && text != "signature" {
-			return nil, nil, errors.New("a member that is not expected")
-		}
-		outer[text] = value
-	}
-	if _, err := dec.Token(); err != nil {
+	outer, err := strictjson.Members(data)
+	if err != nil {
 		return nil, nil, err
 	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, nil, errors.New("trailing data")
+	body = outer[member]
+	if len(outer) != 2 || body == nil {
+		return nil, nil, fmt.Errorf("not %s and signature", member)
 	}
 	sig, err = decodeSignature(outer["signature"])
-	if err == nil && outer[member] == nil {
-		err = fmt.Errorf("no %s", member)
-	}
-	return outer[member], sig, err
+	return body, sig, err
 }
 
 // decodeSignature returns the 64 bytes that a string of JSON has in hexadecimal.

@@ -116,6 +116,11 @@ func NewVerifier(cfg Config) (*Verifier, error) {
 		return nil, err
 	}
 	cfg.Anchors = nil
+	return newVerifier(cfg, anchors), nil
+}
+
+// newVerifier returns a Verifier that remembers nothing.
+func newVerifier(cfg Config, anchors map[string]*anchor) *Verifier {
 	return &Verifier{
 		cfg:          cfg,
 		anchors:      anchors,
@@ -124,7 +129,7 @@ func NewVerifier(cfg Config) (*Verifier, error) {
 		infos:        lru.New[cacheKey, *tcbInfo](keptDocuments),
 		identities:   lru.New[cacheKey, *qeIdentity](keptDocuments),
 		crls:         lru.New[cacheKey, *pki.CRL](keptCRLs),
-	}, nil
+	}
 }
 
 // Verify implements [evidence.Verifier]. On success the result has [*Claims].

@@ -1,0 +1,4 @@
+package tdx
+
+// Forgetful returns a Verifier like v that remembers nothing.
+func (v *Verifier) Forgetful() *Verifier { return newVerifier(v.cfg, v.anchors) }
