@@ -113,7 +113,10 @@ func parseBody(b []byte, c *cursor) (Quote, error) {
 
 func parseSignatureData(b []byte) (signatureData, error) {
 	c := cursor{rest: b}
-	d := signatureData{signature: c.take(abi.SignatureSize), endorsement: c.rest, key: c.take(abi.KeySize)}
+	var d signatureData
+	d.signature = c.take(abi.SignatureSize)
+	d.endorsement = c.rest
+	d.key = c.take(abi.KeySize)
 	kind, size := c.u16(), c.u32()
 	switch {
 	case !c.ok():
