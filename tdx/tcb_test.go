@@ -1,0 +1,291 @@
+package tdx_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/teebroker/teebroker/tdx"
+	"github.com/teebroker/teebroker/tdx/internal/abi"
+)
+
+func (f *fake) levels() []any        { return f.info["tcbLevels"].([]any) }
+func (f *fake) top() object          { return f.levels()[1].(object) }
+func (f *fake) module() object       { return f.info["tdxModuleIdentities"].([]any)[0].(object) }
+func (f *fake) moduleLevels() []any  { return f.module()["tcbLevels"].([]any) }
+func (f *fake) qeLevels() []any      { return f.identity["tcbLevels"].([]any) }
+func (f *fake) setQE(svn byte)       { f.qe[abi.QEISVSVN] = svn }
+func (f *fake) setModule(svn byte)   { f.body[abi.TEETCBSVN] = svn }
+func (f *fake) setStatus(s string)   { f.top()["tcbStatus"] = s }
+func (f *fake) setRunning(b ...byte) { copy(f.body[abi.TEETCBSVN2:], b) }
+
+// Every cell of how platform, module and quoting enclave converge. What runs is
+// what was launched, so no relaunch is of use.
+func TestConvergence(t *testing.T) {
+	const u, s, c, cs, o, oc, r, n = tdx.UpToDate, tdx.SWHardeningNeeded, tdx.ConfigurationNeeded, tdx.ConfigurationAndSWHardeningNeeded, tdx.OutOfDate, tdx.OutOfDateConfigurationNeeded, tdx.Revoked, tdx.NotSupported
+	parts := []tdx.Status{u, o, r, n}
+	for _, row := range []struct {
+		platform tdx.Status
+		with     [4]tdx.Status // a part that is UpToDate, OutOfDate, Revoked, NotSupported
+	}{
+		{u, [4]tdx.Status{u, o, r, n}},
+		{s, [4]tdx.Status{s, o, r, n}},
+		{c, [4]tdx.Status{c, oc, r, n}},
+		{cs, [4]tdx.Status{cs, oc, r, n}},
+		{o, [4]tdx.Status{o, o, r, n}},
+		{oc, [4]tdx.Status{oc, oc, r, n}},
+		{r, [4]tdx.Status{r, r, r, n}},
+		{n, [4]tdx.Status{n, n, n, n}},
+	} {
+		for i, module := range parts {
+			for j, qe := range parts {
+				f := newFake(t)
+				f.setPlatform(row.platform)
+				f.moduleLevels()[0].(object)["tcbStatus"] = string(tdx.Revoked)
+				f.module()["tcbLevels"] = append(f.moduleLevels(), level("OutOfDate", "2024-06-01", object{"isvsvn": 3}))
+				f.setModule([]byte{5, 3, 2, 1}[i])
+				f.setRunning(f.body[abi.TEETCBSVN])
+				f.setQE([]byte{6, 4, 1, 0}[j])
+				// A part counts once, whichever it is.
+				want := row.with[max(i, j)]
+				got := f.claims().TCB
+				if got.Platform.Status != row.platform || got.Module.Status != module || got.QE.Status != qe {
+					t.Errorf("parts are %s, %s, %s; want %s, %s, %s", got.Platform.Status, got.Module.Status, got.QE.Status, row.platform, module, qe)
+				}
+				if got.Status != want {
+					t.Errorf("platform %s, module %s, QE %s: %s, want %s", row.platform, module, qe, got.Status, want)
+				}
+			}
+		}
+	}
+}
+
+// setPlatform makes the level that the platform reaches one of a status.
+func (f *fake) setPlatform(s tdx.Status) {
+	if s == tdx.NotSupported {
+		f.info["tcbLevels"] = f.levels()[1:]
+		tcbOf(f.levels()[0].(object))["pcesvn"] = 0x1235
+		return
+	}
+	f.setStatus(string(s))
+}
+
+// Which level a platform reaches.
+func TestPlatformLevel(t *testing.T) {
+	const u, o, n = tdx.UpToDate, tdx.OutOfDate, tdx.NotSupported
+	for _, c := range []struct {
+		claim string
+		edit  func(*fake)
+		want  tdx.Status
+	}{
+		{"all reached", func(*fake) {}, u},
+		{"one SGX component short", func(f *fake) { tcbOf(f.top())["sgxtcbcomponents"] = svns(3, 3, 2, 2, 5) }, o},
+		{"the last SGX component short", func(f *fake) {
+			tcbOf(f.top())["sgxtcbcomponents"] = append(svns()[:15], object{"svn": 1})
+		}, o},
+		{"PCESVN short by its low byte", func(f *fake) { tcbOf(f.top())["pcesvn"] = 0x1235 }, o},
+		{"PCESVN reached by its high byte", func(f *fake) { tcbOf(f.top())["pcesvn"] = 0x0FFF }, u},
+		{"microcode short", func(f *fake) { f.body[abi.TEETCBSVN+abi.SVNMicrocode] = 2 }, o},
+		{"the last TDX component short", func(f *fake) {
+			tcbOf(f.top())["tdxtcbcomponents"] = append(svns(5, 0, 3)[:15], object{"svn": 1})
+		}, o},
+		{"from module version 1 the first two components mean nothing", func(f *fake) { tcbOf(f.top())["tdxtcbcomponents"] = svns(200, 200, 3) }, u},
+		{"module version 0 needs the first", func(f *fake) { f.version = abi.V4; copy(f.body, []byte{4, 0, 3}) }, o},
+		{"module version 0 has it", func(f *fake) { f.version = abi.V4; copy(f.body, []byte{5, 0, 3}) }, u},
+		{"below all", func(f *fake) { f.body[abi.TEETCBSVN+abi.SVNMicrocode] = 0 }, n},
+		{"an SVN of 255 is more than 254", func(f *fake) {
+			tcbOf(f.top())["sgxtcbcomponents"] = svns(3, 3, 2, 2, 4, 1, 0, 255)
+		}, u},
+	} {
+		f := newFake(t)
+		c.edit(f)
+		f.setRunning(f.body[:16]...)
+		if got := f.claims().TCB; got.Platform.Status != c.want || got.Status != c.want {
+			t.Errorf("%s: %s, together %s; want %s", c.claim, got.Platform.Status, got.Status, c.want)
+		}
+	}
+}
+
+func TestModuleLevel(t *testing.T) {
+	for _, c := range []struct {
+		claim        string
+		svn, version byte
+		want         tdx.Status
+	}{
+		{"version 0 has no level", 5, 0, tdx.UpToDate},
+		{"at the highest", 5, 1, tdx.UpToDate},
+		{"above it", 255, 1, tdx.UpToDate},
+		{"below it", 4, 1, tdx.OutOfDate},
+		{"below all", 1, 1, tdx.NotSupported},
+		{"of no known version", 255, 2, tdx.NotSupported},
+	} {
+		f := newFake(t)
+		copy(f.body, []byte{c.svn, c.version, 3})
+		f.setRunning(f.body[:16]...)
+		if got := f.claims().TCB; got.Module.Status != c.want || got.Status != c.want {
+			t.Errorf("%s: %s, together %s; want %s", c.claim, got.Module.Status, got.Status, c.want)
+		}
+	}
+	f := newFake(t)
+	f.module()["id"] = "tdx_01"
+	if got := f.claims().TCB.Module.Status; got != tdx.UpToDate {
+		t.Errorf("name in lower case: %s", got)
+	}
+	f = newFake(t)
+	delete(f.info, "tdxModuleIdentities")
+	if got := f.claims().TCB.Module.Status; got != tdx.NotSupported {
+		t.Errorf("no identities: %s", got)
+	}
+}
+
+// A relaunch is advised if that is all that is needed.
+func TestRelaunch(t *testing.T) {
+	old := func(f *fake) { f.setModule(4) } // the module that launched the TD, OutOfDate
+	for _, c := range []struct {
+		claim string
+		edit  func(*fake)
+		want  tdx.Status
+	}{
+		{"module updated", func(*fake) {}, tdx.RelaunchAdvised},
+		{"microcode updated too", func(f *fake) { f.body[abi.SVNMicrocode] = 2; f.setRunning(5, 1, 3) }, tdx.RelaunchAdvised},
+		{"another version of the module, with an identity", func(f *fake) {
+			v3 := object{}
+			for k, v := range f.module() {
+				v3[k] = v
+			}
+			v3["id"], v3["tcbLevels"] = "TDX_03", []any{level("UpToDate", "2025-06-01", object{"isvsvn": 2})}
+			f.info["tdxModuleIdentities"] = append(f.info["tdxModuleIdentities"].([]any), v3)
+			f.setRunning(2, 3, 3)
+		}, tdx.RelaunchAdvised},
+		{"another version of the module, without", func(f *fake) { f.setRunning(9, 3, 3) }, tdx.NotSupported},
+		{"version 0 runs, high enough", func(f *fake) { f.setRunning(5, 0, 3) }, tdx.RelaunchAdvised},
+		{"version 0 runs, too low", func(f *fake) { f.setRunning(4, 0, 3) }, tdx.OutOfDate},
+		{"platform needs software hardening", func(f *fake) { f.setStatus("SWHardeningNeeded") }, tdx.RelaunchAdvised},
+		{"platform needs configuration", func(f *fake) { f.setStatus("ConfigurationNeeded") }, tdx.RelaunchAdvisedConfigurationNeeded},
+		{"platform needs both", func(f *fake) { f.setStatus("ConfigurationAndSWHardeningNeeded") }, tdx.RelaunchAdvisedConfigurationNeeded},
+		{"the launch was of a configuration", func(f *fake) {
+			f.body[abi.SVNMicrocode] = 2
+			f.setRunning(5, 1, 3)
+			f.levels()[0].(object)["tcbStatus"] = "OutOfDateConfigurationNeeded"
+		}, tdx.RelaunchAdvisedConfigurationNeeded},
+		{"module not updated", func(f *fake) { f.setRunning(4, 1, 3) }, tdx.OutOfDate},
+		{"microcode that runs is too low", func(f *fake) { f.setRunning(5, 1, 2) }, tdx.OutOfDate},
+		{"the platform itself is out of date", func(f *fake) { tcbOf(f.top())["pcesvn"] = 0x1235 }, tdx.OutOfDate},
+		{"the module was up to date, the microcode not", func(f *fake) { f.setModule(5); f.body[abi.SVNMicrocode] = 2 }, tdx.OutOfDate},
+		{"the module is revoked", func(f *fake) { f.moduleLevels()[0].(object)["tcbStatus"] = "Revoked" }, tdx.Revoked},
+		{"the module is of no level", func(f *fake) { f.setModule(1) }, tdx.NotSupported},
+		{"the platform is revoked", func(f *fake) { f.setStatus("Revoked") }, tdx.Revoked},
+		{"QE out of date", func(f *fake) { f.setQE(4) }, tdx.OutOfDate},
+		{"QE revoked", func(f *fake) { f.setQE(1) }, tdx.Revoked},
+		{"QE of no level", func(f *fake) { f.setQE(0) }, tdx.NotSupported},
+		{"TD report 1.0 can't tell", func(f *fake) { f.bodyType = abi.BodyTD10 }, tdx.OutOfDate},
+	} {
+		f := newFake(t)
+		old(f)
+		f.setRunning(5, 1, 3)
+		c.edit(f)
+		if got := f.claims().TCB; got.Status != c.want {
+			t.Errorf("%s: %s, want %s (%s, %s, %s)", c.claim, got.Status, c.want, got.Platform.Status, got.Module.Status, got.QE.Status)
+		}
+	}
+}
+
+func TestDates(t *testing.T) {
+	day := func(s string) time.Time {
+		d, err := time.Parse(time.DateOnly, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	for _, c := range []struct {
+		claim               string
+		platform, module, q string
+		want                string
+	}{
+		{"the platform's is first", "2025-01-01", "2025-02-01", "2025-03-01", "2025-01-01"},
+		{"the module's is first", "2025-02-01", "2025-01-01", "2025-03-01", "2025-01-01"},
+		{"the enclave's is first", "2025-02-01", "2025-03-01", "2025-01-01", "2025-01-01"},
+	} {
+		f := newFake(t)
+		f.top()["tcbDate"] = c.platform + "T00:00:00Z"
+		f.moduleLevels()[1].(object)["tcbDate"] = c.module + "T00:00:00Z"
+		f.qeLevels()[1].(object)["tcbDate"] = c.q + "T00:00:00Z"
+		tcb := f.claims().TCB
+		if !tcb.Date.Equal(day(c.want)) || !tcb.Platform.Date.Equal(day(c.platform)) || !tcb.Module.Date.Equal(day(c.module)) || !tcb.QE.Date.Equal(day(c.q)) {
+			t.Errorf("%s: %v of %v, %v, %v", c.claim, tcb.Date, tcb.Platform.Date, tcb.Module.Date, tcb.QE.Date)
+		}
+	}
+	f := newFake(t)
+	f.setQE(0)
+	f.setModule(4)
+	tcb := f.claims().TCB
+	if !tcb.Date.IsZero() || !tcb.QE.Date.IsZero() || !tcb.QE.Latest.Equal(day("2025-04-01")) {
+		t.Errorf("on no level: %v", tcb)
+	}
+	if !tcb.Module.Date.Equal(day("2024-01-01")) || !tcb.Module.Latest.Equal(day("2025-06-01")) {
+		t.Errorf("module behind: %v", tcb.Module)
+	}
+}
+
+func TestAdvisories(t *testing.T) {
+	f := newFake(t)
+	f.body[abi.SVNMicrocode] = 2
+	f.setModule(4)
+	f.setRunning(f.body[:16]...)
+	f.moduleLevels()[0].(object)["advisoryIDs"] = []any{"INTEL-SA-00003", "INTEL-SA-00001"}
+	f.qeLevels()[1].(object)["advisoryIDs"] = []any{"INTEL-SA-00004"} // also where UpToDate
+	tcb := f.claims().TCB
+	if got, want := tcb.Advisories(), []string{"INTEL-SA-00001", "INTEL-SA-00002", "INTEL-SA-00003", "INTEL-SA-00004"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if got, want := tcb.Platform.Advisories, []string{"INTEL-SA-00002", "INTEL-SA-00001"}; !slices.Equal(got, want) {
+		t.Errorf("platform: got %v, want %v", got, want)
+	}
+}
+
+// Which security version is short, by how much, and what has to be done.
+func TestShortfalls(t *testing.T) {
+	for _, c := range []struct {
+		claim   string
+		edit    func(*fake)
+		want    []string
+		updates []tdx.Update
+	}{
+		{"up to date", func(*fake) {}, nil, nil},
+		{"up to date, but not at the highest level", func(f *fake) {
+			f.info["tcbLevels"] = append(f.levels(), level("UpToDate", "2025-05-01", object{"sgxtcbcomponents": svns(9), "pcesvn": 0, "tdxtcbcomponents": svns()}))
+		}, nil, nil},
+		{"microcode", func(f *fake) { f.body[abi.SVNMicrocode] = 2 },
+			[]string{"tdxtcbcomponents[2] (BIOS): 2, needs 3: bios or microcode"}, []tdx.Update{tdx.UpdateFirmware}},
+		{"BIOS and PCE", func(f *fake) {
+			tcbOf(f.top())["sgxtcbcomponents"], tcbOf(f.top())["pcesvn"] = svns(4, 3, 9), 0x1240
+		}, []string{"sgxtcbcomponents[0] (BIOS): 3, needs 4: bios or microcode", "sgxtcbcomponents[2] (BIOS): 2, needs 9: bios or microcode", "pcesvn: 4660, needs 4672: pce"},
+			[]tdx.Update{tdx.UpdateFirmware, tdx.UpdatePCE}},
+		{"module", func(f *fake) { f.setModule(3); f.setRunning(3) },
+			[]string{"tdxModuleIdentities.isvsvn: 3, needs 5: tdx module"}, []tdx.Update{tdx.UpdateModule}},
+		{"module of version 0", func(f *fake) { copy(f.body, []byte{3, 0, 3}); f.setRunning(3, 0, 3) },
+			[]string{"tdxtcbcomponents[0] (BIOS): 3, needs 5: tdx module"}, []tdx.Update{tdx.UpdateModule}},
+		{"module of no known version", func(f *fake) { copy(f.body, []byte{3, 9, 3}) }, nil, nil},
+		{"relaunch", func(f *fake) { copy(f.body, []byte{4, 1, 2}) },
+			[]string{"tdxtcbcomponents[2] (BIOS): 2, needs 3: relaunch", "tdxModuleIdentities.isvsvn: 4, needs 5: relaunch"}, []tdx.Update{tdx.Relaunch}},
+		{"quoting enclave", func(f *fake) { f.setQE(4) },
+			[]string{"enclaveIdentity.isvsvn: 4, needs 6: quoting enclave"}, []tdx.Update{tdx.UpdateQE}},
+		{"on no level", func(f *fake) { f.body[abi.SVNMicrocode] = 0 },
+			[]string{"tdxtcbcomponents[2] (BIOS): 0, needs 3: bios or microcode"}, []tdx.Update{tdx.UpdateFirmware}},
+	} {
+		f := newFake(t)
+		c.edit(f)
+		tcb := f.claims().TCB
+		var got []string
+		for _, s := range tcb.Shortfalls {
+			got = append(got, s.String())
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s (%s):\n got %q\nwant %q", c.claim, tcb.Status, got, c.want)
+		}
+		if !slices.Equal(tcb.Updates(), c.updates) {
+			t.Errorf("%s: updates %q", c.claim, tcb.Updates())
+		}
+	}
+}
