@@ -6,12 +6,14 @@ import (
 	"github.com/teebroker/teebroker/nonce"
 	"github.com/teebroker/teebroker/policy"
 	"github.com/teebroker/teebroker/snp"
+	"github.com/teebroker/teebroker/tdx"
 )
 
 var (
 	_ policy.Rule       = snp.ReferenceValues{}
 	_ policy.Rule       = teebroker.LaunchClaim{}
 	_ evidence.Verifier = (*snp.Verifier)(nil)
+	_ evidence.Verifier = (*tdx.Verifier)(nil)
 	_ nonce.Issuer      = (*nonce.HMAC)(nil)
 	_ nonce.Recipe      = nonce.V1{}
 	_ nonce.Recipe      = nonce.SVSM{}

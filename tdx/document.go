@@ -54,14 +54,11 @@ type enclaveLevel struct {
 // verifySigned returns the signed member of c and who signed it: a key that a
 // certified for TCB signing. The signature is over the bytes received.
 func (v *Verifier) verifySigned(a *anchor, c evidence.Collateral, member string) ([]byte, *x509.Certificate, error) {
-	if len(c.Data) > maxDocument || len(c.Issuer) > maxChain {
-		return nil, nil, errors.New("too long")
-	}
 	signer, err := v.tcbSigner(a, c.Issuer)
 	if err != nil {
 		return nil, nil, fmt.Errorf("issuer chain: %w", err)
 	}
-	body, sig, err := splitSigned(c.Data, member)
+	body, sig, err := splitDocument(c.Data, member)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -74,6 +71,9 @@ func (v *Verifier) verifySigned(a *anchor, c evidence.Collateral, member string)
 // tcbSigner returns the certificate of the chain text, signer and root, which a
 // signed.
 func (v *Verifier) tcbSigner(a *anchor, text []byte) (*x509.Certificate, error) {
+	if len(text) > maxChain {
+		return nil, errors.New("too long")
+	}
 	chain, err := openPEM(text, 2)
 	if err != nil {
 		return nil, err
@@ -88,9 +88,12 @@ func (v *Verifier) tcbSigner(a *anchor, text []byte) (*x509.Certificate, error) 
 	return signer, checkSigner(signer, abi.NameTCBSigning)
 }
 
-// splitSigned returns the member of data that is signed, byte for byte, and its
+// splitDocument returns the member of data that is signed, byte for byte, and its
 // signature, r and s. There is nothing else in data.
-func splitSigned(data []byte, member string) (body, sig []byte, err error) {
+func splitDocument(data []byte, member string) (body, sig []byte, err error) {
+	if len(data) > maxDocument {
+		return nil, nil, fmt.Errorf("%d bytes", len(data))
+	}
 	outer, err := strictjson.Members(data)
 	if err != nil {
 		return nil, nil, err

@@ -170,13 +170,13 @@ func FuzzCRL(f *testing.F) {
 	})
 }
 
-// FuzzSplitSigned is about what is cut out of a document before its signature is
+// FuzzSplitDocument is about what is cut out of a document before its signature is
 // verified.
-func FuzzSplitSigned(f *testing.F) {
+func FuzzSplitDocument(f *testing.F) {
 	f.Add(testdata.TcbInfoBody)
 	f.Add([]byte(`{"tcbInfo":{},"signature":""}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		body, sig, err := splitSigned(data, "tcbInfo")
+		body, sig, err := splitDocument(data, "tcbInfo")
 		if err == nil && (len(sig) != abi.SignatureSize || len(body) >= len(data)) {
 			t.Error("split what is no document")
 		}
@@ -186,7 +186,7 @@ func FuzzSplitSigned(f *testing.F) {
 // addBody seeds f with what is signed of a genuine document.
 func addBody(f *testing.F, doc []byte, member string) {
 	f.Helper()
-	body, _, err := splitSigned(doc, member)
+	body, _, err := splitDocument(doc, member)
 	if err != nil {
 		f.Fatal(err)
 	}
