@@ -39,6 +39,3 @@ func (c *cursor) u32() uint32 {
 
 // ok reports whether all that was asked for was there.
 func (c *cursor) ok() bool { return !c.bad }
-
-// end reports whether ok, and nothing is left.
-func (c *cursor) end() bool { return !c.bad && len(c.rest) == 0 }

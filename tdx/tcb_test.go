@@ -256,23 +256,44 @@ func TestShortfalls(t *testing.T) {
 		{"up to date, but not at the highest level", func(f *fake) {
 			f.info["tcbLevels"] = append(f.levels(), level("UpToDate", "2025-05-01", object{"sgxtcbcomponents": svns(9), "pcesvn": 0, "tdxtcbcomponents": svns()}))
 		}, nil, nil},
-		{"microcode", func(f *fake) { f.body[abi.SVNMicrocode] = 2 },
-			[]string{"tdxtcbcomponents[2] (BIOS): 2, needs 3: bios or microcode"}, []tdx.Update{tdx.UpdateFirmware}},
-		{"BIOS and PCE", func(f *fake) {
-			tcbOf(f.top())["sgxtcbcomponents"], tcbOf(f.top())["pcesvn"] = svns(4, 3, 9), 0x1240
-		}, []string{"sgxtcbcomponents[0] (BIOS): 3, needs 4: bios or microcode", "sgxtcbcomponents[2] (BIOS): 2, needs 9: bios or microcode", "pcesvn: 4660, needs 4672: pce"},
-			[]tdx.Update{tdx.UpdateFirmware, tdx.UpdatePCE}},
-		{"module", func(f *fake) { f.setModule(3); f.setRunning(3) },
-			[]string{"tdxModuleIdentities.isvsvn: 3, needs 5: tdx module"}, []tdx.Update{tdx.UpdateModule}},
-		{"module of version 0", func(f *fake) { copy(f.body, []byte{3, 0, 3}); f.setRunning(3, 0, 3) },
-			[]string{"tdxtcbcomponents[0] (BIOS): 3, needs 5: tdx module"}, []tdx.Update{tdx.UpdateModule}},
+		{
+			"microcode", func(f *fake) { f.body[abi.SVNMicrocode] = 2 },
+			[]string{"tdxtcbcomponents[2] (BIOS): 2, needs 3: bios or microcode"},
+			[]tdx.Update{tdx.UpdateFirmware},
+		},
+		{
+			"BIOS and PCE", func(f *fake) {
+				tcbOf(f.top())["sgxtcbcomponents"], tcbOf(f.top())["pcesvn"] = svns(4, 3, 9), 0x1240
+			},
+			[]string{"sgxtcbcomponents[0] (BIOS): 3, needs 4: bios or microcode", "sgxtcbcomponents[2] (BIOS): 2, needs 9: bios or microcode", "pcesvn: 4660, needs 4672: pce"},
+			[]tdx.Update{tdx.UpdateFirmware, tdx.UpdatePCE},
+		},
+		{
+			"module", func(f *fake) { f.setModule(3); f.setRunning(3) },
+			[]string{"tdxModuleIdentities.isvsvn: 3, needs 5: tdx module"},
+			[]tdx.Update{tdx.UpdateModule},
+		},
+		{
+			"module of version 0", func(f *fake) { copy(f.body, []byte{3, 0, 3}); f.setRunning(3, 0, 3) },
+			[]string{"tdxtcbcomponents[0] (BIOS): 3, needs 5: tdx module"},
+			[]tdx.Update{tdx.UpdateModule},
+		},
 		{"module of no known version", func(f *fake) { copy(f.body, []byte{3, 9, 3}) }, nil, nil},
-		{"relaunch", func(f *fake) { copy(f.body, []byte{4, 1, 2}) },
-			[]string{"tdxtcbcomponents[2] (BIOS): 2, needs 3: relaunch", "tdxModuleIdentities.isvsvn: 4, needs 5: relaunch"}, []tdx.Update{tdx.Relaunch}},
-		{"quoting enclave", func(f *fake) { f.setQE(4) },
-			[]string{"enclaveIdentity.isvsvn: 4, needs 6: quoting enclave"}, []tdx.Update{tdx.UpdateQE}},
-		{"on no level", func(f *fake) { f.body[abi.SVNMicrocode] = 0 },
-			[]string{"tdxtcbcomponents[2] (BIOS): 0, needs 3: bios or microcode"}, []tdx.Update{tdx.UpdateFirmware}},
+		{
+			"relaunch", func(f *fake) { copy(f.body, []byte{4, 1, 2}) },
+			[]string{"tdxtcbcomponents[2] (BIOS): 2, needs 3: relaunch", "tdxModuleIdentities.isvsvn: 4, needs 5: relaunch"},
+			[]tdx.Update{tdx.Relaunch},
+		},
+		{
+			"quoting enclave", func(f *fake) { f.setQE(4) },
+			[]string{"enclaveIdentity.isvsvn: 4, needs 6: quoting enclave"},
+			[]tdx.Update{tdx.UpdateQE},
+		},
+		{
+			"on no level", func(f *fake) { f.body[abi.SVNMicrocode] = 0 },
+			[]string{"tdxtcbcomponents[2] (BIOS): 0, needs 3: bios or microcode"},
+			[]tdx.Update{tdx.UpdateFirmware},
+		},
 	} {
 		f := newFake(t)
 		c.edit(f)
