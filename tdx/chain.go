@@ -131,44 +131,67 @@ func keyOf(c *x509.Certificate) *ecdsa.PublicKey {
 	return key
 }
 
-// openPEM returns the DER of the n certificates that text is, as Intel writes
-// them: nothing before, between and after but white space and one zero byte.
-func openPEM(text []byte, n int) ([][]byte, error) {
-	text = bytes.TrimSuffix(text, []byte{0})
-	var ders [][]byte
-	for range n {
-		if !bytes.HasPrefix(text, []byte("-----BEGIN ")) {
-			return nil, fmt.Errorf("not %d certificates in PEM", n)
-		}
-		block, rest := pem.Decode(text)
-		if block == nil || block.Type != pki.Certificate || len(block.Headers) != 0 {
-			return nil, errors.New("not a plain certificate in PEM")
-		}
-		ders = append(ders, block.Bytes)
-		text = bytes.TrimLeft(rest, " \t\r\n")
+// nextPEM returns the DER of the certificate that text begins with, and what
+// follows it and white space.
+func nextPEM(text []byte) (der, rest []byte, err error) {
+	begin := []byte("-----BEGIN")
+	if !bytes.HasPrefix(text, begin) {
+		return nil, nil, malformed{errors.New("not a certificate in PEM")}
 	}
-	if len(text) != 0 {
-		return nil, errors.New("data after the certificates")
+	block, rest := pem.Decode(text)
+	if block == nil || block.Type != pki.Certificate || len(block.Headers) != 0 {
+		return nil, nil, malformed{errors.New("not a plain certificate in PEM")}
 	}
-	return ders, nil
+	if bytes.Count(text[:len(text)-len(rest)], begin) != 1 { // Decode passes over what is malformed
+		return nil, nil, malformed{errors.New("malformed PEM before a certificate")}
+	}
+	return block.Bytes, bytes.TrimLeft(rest, " \t\r\n"), nil
 }
 
-// signedByRoot returns the certificate der, which a signed. Bytes once verified
-// are not verified again; profile, time and revocation are the caller's.
-func (v *Verifier) signedByRoot(a *anchor, der []byte) (*x509.Certificate, error) {
-	key := cacheKey{a.sum, sha256.Sum256(der)}
-	if c, ok := v.certs.Get(key); ok {
-		return c, nil
+// malformed is an error of form, whoever signed what has it.
+type malformed struct{ error }
+
+func (m malformed) Unwrap() error { return m.error }
+
+// link is a certificate that a pinned root signed.
+type link struct {
+	cert *x509.Certificate
+	root *anchor
+}
+
+// linkOf returns the link that text is, as Intel writes it: certificate and root
+// in PEM, and after them nothing but one zero byte. Bytes once verified are not
+// verified again; profile, time and revocation are the caller's.
+func (v *Verifier) linkOf(text []byte) (link, error) {
+	sum := sha256.Sum256(text)
+	if l, ok := v.links.Get(sum); ok {
+		return l, nil
+	}
+	der, rest, err := nextPEM(text)
+	if err != nil {
+		return link{}, err
+	}
+	rootDER, rest, err := nextPEM(rest)
+	if err != nil {
+		return link{}, err
+	}
+	if len(rest) > 1 || !zero(rest) {
+		return link{}, malformed{errors.New("data after the certificates")}
 	}
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, err
+		return link{}, malformed{err}
 	}
-	if err := pki.CheckSignature(c, a.cert, algorithm); err != nil {
-		return nil, err
+	root := v.anchors[string(rootDER)]
+	if root == nil {
+		return link{}, errors.New("not a pinned root")
 	}
-	v.certs.Put(key, c)
-	return c, nil
+	if err := pki.CheckSignature(c, root.cert, algorithm); err != nil {
+		return link{}, err
+	}
+	l := link{c, root}
+	v.links.Put(sum, l)
+	return l, nil
 }
 
 // verifyRaw reports whether sig, r and s of 32 bytes each, is a signature by key

@@ -20,7 +20,7 @@ const (
 	maxCandidates = 16      // answers of a Source looked at under one name
 	keptDocuments = 256     // of each kind
 	keptCRLs      = 16
-	keptCerts     = 64
+	keptLinks     = 64
 )
 
 // cacheKey names bytes that a certificate vouches for.
@@ -67,27 +67,40 @@ func (r *run) currentCRL(ctx context.Context, name, field string, issuer *x509.C
 	if err != nil {
 		return nil, fail(checkRevocation, evidence.Unavailable, field, err)
 	}
-	failed := fail(checkRevocation, evidence.Unavailable, field, evidence.ErrNotFound)
+	why := refusal{evidence.Unavailable, evidence.ErrNotFound}
 	var newest *pki.CRL
 	for _, a := range answers {
 		list, err := r.v.crl(a.Data, issuer, sum)
-		if err == nil {
-			if err = r.checkCurrent(list.ThisUpdate, list.NextUpdate); err != nil {
-				failed.Reason = evidence.Stale
-			}
+		if err != nil {
+			why.add(evidence.Unavailable, err)
+			continue
 		}
-		switch {
-		case err != nil:
-			failed.Err = err
-		case newest == nil || list.ThisUpdate.After(newest.ThisUpdate):
+		if err := r.checkCurrent(list.ThisUpdate, list.NextUpdate); err != nil {
+			why.add(evidence.Stale, err)
+			continue
+		}
+		if newest == nil || list.ThisUpdate.After(newest.ThisUpdate) {
 			newest = list
 		}
 	}
 	if newest == nil {
-		return nil, failed
+		return nil, fail(checkRevocation, why.reason, field, why.err)
 	}
 	r.relyOn(newest.NextUpdate)
 	return newest, nil
+}
+
+// refusal is why none of the answers of a Source can be relied on.
+type refusal struct {
+	reason evidence.Reason
+	err    error
+}
+
+// add notes why another is not. What was verified says more than what was not.
+func (f *refusal) add(reason evidence.Reason, err error) {
+	if f.reason == evidence.Unavailable {
+		f.reason, f.err = reason, err
+	}
 }
 
 // crl returns the list in data, which issuer signed. Bytes once verified are not
@@ -159,25 +172,26 @@ func newest[T interface{ head() *document }](ctx context.Context, r *run, name, 
 	if err != nil {
 		return best, fail(checkTCB, evidence.Unavailable, field, err)
 	}
-	failed := fail(checkTCB, evidence.Unavailable, field, evidence.ErrNotFound)
+	why := refusal{evidence.Unavailable, evidence.ErrNotFound}
 	var chosen *document
 	var until time.Time
 	for _, a := range answers {
 		d, err := verify(a)
 		if err != nil {
-			failed.Err = err
+			why.add(evidence.Unavailable, err)
 			continue
 		}
 		end, reason, err := r.checkDocument(d.head(), root)
-		switch {
-		case err != nil:
-			failed.Reason, failed.Err = reason, err
-		case chosen == nil || d.head().issued.After(chosen.issued):
+		if err != nil {
+			why.add(reason, err)
+			continue
+		}
+		if chosen == nil || d.head().issued.After(chosen.issued) {
 			best, chosen, until = d, d.head(), end
 		}
 	}
 	if chosen == nil {
-		return best, failed
+		return best, fail(checkTCB, why.reason, field, why.err)
 	}
 	r.end = earliest(r.end, until)
 	r.relyOn(chosen.next)

@@ -63,29 +63,24 @@ func (v *Verifier) verifySigned(a *anchor, c evidence.Collateral, member string)
 		return nil, nil, err
 	}
 	if !verifyRaw(keyOf(signer), sig, body) {
-		return nil, nil, evidence.BadSignature
+		return nil, nil, errors.New("not signed by its issuer")
 	}
 	return body, signer, nil
 }
 
-// tcbSigner returns the certificate of the chain text, signer and root, which a
-// signed.
+// tcbSigner returns the certificate of the chain text, signer and root, which is a.
 func (v *Verifier) tcbSigner(a *anchor, text []byte) (*x509.Certificate, error) {
 	if len(text) > maxChain {
 		return nil, errors.New("too long")
 	}
-	chain, err := openPEM(text, 2)
+	l, err := v.linkOf(text)
 	if err != nil {
 		return nil, err
 	}
-	if string(chain[1]) != string(a.cert.Raw) {
+	if l.root != a {
 		return nil, errors.New("another root")
 	}
-	signer, err := v.signedByRoot(a, chain[0])
-	if err != nil {
-		return nil, err
-	}
-	return signer, checkSigner(signer, abi.NameTCBSigning)
+	return l.cert, checkSigner(l.cert, abi.NameTCBSigning)
 }
 
 // splitDocument returns the member of data that is signed, byte for byte, and its

@@ -92,29 +92,14 @@ func attestationKey(d signatureData) (*ecdsa.PublicKey, error) {
 
 // verifyChain verifies the certificates in text, at no particular time.
 func (v *Verifier) verifyChain(text []byte) (*endorsement, error) {
-	if len(text) > maxChain {
-		return nil, fail(checkCertificate, evidence.Malformed, "PCK Cert Chain", errors.New("too long"))
-	}
-	ders, err := openPEM(text, 3)
-	if err != nil {
+	leaf, ca, err := v.openChain(text)
+	if errors.As(err, new(malformed)) {
 		return nil, fail(checkCertificate, evidence.Malformed, "PCK Cert Chain", err)
 	}
-	leaf, err := x509.ParseCertificate(ders[0])
 	if err != nil {
-		return nil, fail(checkCertificate, evidence.Malformed, abi.NamePCK, err)
+		return nil, fail(checkChain, evidence.Untrusted, "PCK Cert Chain", err)
 	}
-	root := v.anchors[string(ders[2])]
-	if root == nil {
-		return nil, fail(checkChain, evidence.Untrusted, abi.NameRoot, errors.New("not a pinned root"))
-	}
-	ca, err := v.signedByRoot(root, ders[1])
-	if err != nil {
-		return nil, fail(checkChain, evidence.Untrusted, "PCK CA", err)
-	}
-	if err := pki.CheckSignature(leaf, ca, algorithm); err != nil {
-		return nil, fail(checkChain, evidence.Untrusted, abi.NamePCK, err)
-	}
-	kind, err := kindOf(ca)
+	kind, err := kindOf(ca.cert)
 	if err != nil {
 		return nil, fail(checkProfile, evidence.Untrusted, "PCK CA", err)
 	}
@@ -125,7 +110,28 @@ func (v *Verifier) verifyChain(text []byte) (*endorsement, error) {
 	if err != nil {
 		return nil, fail(checkProfile, evidence.Untrusted, abi.NamePCK, err)
 	}
-	return &endorsement{pck: p, leaf: leaf, ca: ca, root: root}, nil
+	return &endorsement{pck: p, leaf: leaf, ca: ca.cert, root: ca.root}, nil
+}
+
+// openChain returns the certificate that text begins with, and the CA after it,
+// which signed it.
+func (v *Verifier) openChain(text []byte) (*x509.Certificate, link, error) {
+	if len(text) > maxChain {
+		return nil, link{}, malformed{errors.New("too long")}
+	}
+	der, rest, err := nextPEM(text)
+	if err != nil {
+		return nil, link{}, err
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, link{}, malformed{err}
+	}
+	ca, err := v.linkOf(rest)
+	if err != nil {
+		return nil, link{}, err
+	}
+	return leaf, ca, pki.CheckSignature(leaf, ca.cert, algorithm)
 }
 
 // kindOf returns which CA for PCK certificates ca is.

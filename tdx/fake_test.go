@@ -57,9 +57,7 @@ type fake struct {
 // report 1.5 of module 1.7.
 func newFake(t testing.TB) *fake {
 	f := &fake{t: t, kind: tdx.PlatformCA, version: abi.V5, bodyType: abi.BodyTD15, auth: []byte("auth")}
-	f.root = f.issue(authority{}, caTemplate(abi.NameRoot, 1))
-	f.signer = f.issue(f.root, leafTemplate(abi.NameTCBSigning))
-	f.setCA(tdx.PlatformCA)
+	f.setRoot(caTemplate(abi.NameRoot, 1))
 	f.attestation = newKey(t)
 	f.header = make([]byte, abi.HeaderSize)
 	binary.LittleEndian.PutUint16(f.header[abi.KeyType:], abi.KeyTypeECDSAP256)
@@ -87,6 +85,13 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 		t.Fatal(err)
 	}
 	return key
+}
+
+// setRoot makes a root, and everything below it.
+func (f *fake) setRoot(tmpl *x509.Certificate) {
+	f.root = f.issue(authority{}, tmpl)
+	f.signer = f.issue(f.root, leafTemplate(abi.NameTCBSigning))
+	f.setCA(f.kind)
 }
 
 // setCA makes a CA of a kind, and a PCK certificate below it.
@@ -138,7 +143,13 @@ func crlTemplate() x509.RevocationList {
 // issue returns a new key with the certificate tmpl from by, or from itself.
 func (f *fake) issue(by authority, tmpl *x509.Certificate) authority {
 	f.t.Helper()
-	a := authority{key: newKey(f.t)}
+	return f.certify(newKey(f.t), by, tmpl)
+}
+
+// certify returns key with the certificate tmpl from by, or from itself.
+func (f *fake) certify(key *ecdsa.PrivateKey, by authority, tmpl *x509.Certificate) authority {
+	f.t.Helper()
+	a := authority{key: key}
 	if by.key == nil {
 		by = authority{a.key, tmpl}
 	}
@@ -286,10 +297,11 @@ func (f *fake) sign(key *ecdsa.PrivateKey, message []byte) []byte {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	sig := make([]byte, 64)
-	r.FillBytes(sig[:32])
-	s.FillBytes(sig[32:])
-	return sig
+	size := (key.Params().BitSize + 7) / 8
+	sig := make([]byte, 2*size)
+	r.FillBytes(sig[:size])
+	s.FillBytes(sig[size:])
+	return sig[:64] // all of it on P-256, and elsewhere no signature is wanted
 }
 
 func keyBytes(t testing.TB, key *ecdsa.PrivateKey) []byte {
@@ -362,7 +374,10 @@ func (f *fake) rawDocument(member string, body []byte) evidence.Collateral {
 // list returns tmpl signed by a.
 func (f *fake) list(a authority, tmpl x509.RevocationList) evidence.Collateral {
 	f.t.Helper()
-	der, err := x509.CreateRevocationList(rand.Reader, &tmpl, a.cert, a.key)
+	issuer := *a.cert // which may be one that must not sign lists
+	issuer.KeyUsage |= x509.KeyUsageCRLSign
+	issuer.SubjectKeyId = []byte{1}
+	der, err := x509.CreateRevocationList(rand.Reader, &tmpl, &issuer, a.key)
 	if err != nil {
 		f.t.Fatal(err)
 	}

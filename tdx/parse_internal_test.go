@@ -40,11 +40,11 @@ func pckOf(t testing.TB, raw []byte) *x509.Certificate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ders, err := openPEM(q.data.chain, 3)
+	der, _, err := nextPEM(q.data.chain)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := x509.ParseCertificate(ders[0])
+	c, err := x509.ParseCertificate(der)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,12 +3,16 @@ package tdx_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/binary"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -140,6 +144,9 @@ func TestVerifyRefusesQuotes(t *testing.T) {
 		{"two certificates", func(f *fake) []byte { return f.withChain(pemOf(f.pck, f.ca)) }, evidence.Malformed, "certificate"},
 		{"four certificates", func(f *fake) []byte { return f.withChain(pemOf(f.pck, f.ca, f.root, f.root)) }, evidence.Malformed, "certificate"},
 		{"text before the certificates", func(f *fake) []byte { return f.withChain(append([]byte("x\n"), pemOf(f.pck, f.ca, f.root)...)) }, evidence.Malformed, "certificate"},
+		{"a malformed certificate before the certificates", func(f *fake) []byte {
+			return f.withChain(append([]byte("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"), pemOf(f.pck, f.ca, f.root)...))
+		}, evidence.Malformed, "certificate"},
 		{"two zero bytes after them", func(f *fake) []byte { return f.withChain(append(pemOf(f.pck, f.ca, f.root), 0, 0)) }, evidence.Malformed, "certificate"},
 		{"certificates out of order", func(f *fake) []byte { return f.withChain(pemOf(f.ca, f.pck, f.root)) }, evidence.Untrusted, "chain"},
 		{"no certificates", func(f *fake) []byte { return f.withChain(nil) }, evidence.Malformed, "certificate"},
@@ -191,6 +198,11 @@ func TestVerifyRefusesInvalidCertificates(t *testing.T) {
 		{"PCK of the future", func(f *fake) { f.reissuePCK(func(c *x509.Certificate) { c.NotBefore = future }) }, "validity"},
 		{"CA expired", func(f *fake) { f.reissueCA(func(c *x509.Certificate) { c.NotAfter = past }) }, "validity"},
 		{"CA of the future", func(f *fake) { f.reissueCA(func(c *x509.Certificate) { c.NotBefore = future }) }, "validity"},
+		{"root expired", func(f *fake) {
+			tmpl := caTemplate(abi.NameRoot, 1)
+			tmpl.NotAfter = past
+			f.setRoot(tmpl)
+		}, "validity"},
 		{"TCB signer expired", func(f *fake) { f.reissueSigner(func(c *x509.Certificate) { c.NotAfter = past }) }, "tcb"},
 		{"TCB signer of the future", func(f *fake) { f.reissueSigner(func(c *x509.Certificate) { c.NotBefore = future }) }, "tcb"},
 		{"TCB signer younger than the document", func(f *fake) {
@@ -204,13 +216,92 @@ func TestVerifyRefusesInvalidCertificates(t *testing.T) {
 			wantRefused(t, got, err, evidence.Stale, c.check)
 		})
 	}
-	t.Run("root expired", func(t *testing.T) {
+}
+
+// A result holds until the first certificate expires, if that is before collateral
+// has to be replaced.
+func TestNotAfterIsOfTheFirstToExpire(t *testing.T) {
+	soon := today.Add(time.Hour)
+	for name, edit := range map[string]func(*fake){
+		"PCK":        func(f *fake) { f.reissuePCK(func(c *x509.Certificate) { c.NotAfter = soon }) },
+		"CA":         func(f *fake) { f.reissueCA(func(c *x509.Certificate) { c.NotAfter = soon }) },
+		"TCB signer": func(f *fake) { f.reissueSigner(func(c *x509.Certificate) { c.NotAfter = soon }) },
+		"root": func(f *fake) {
+			tmpl := caTemplate(abi.NameRoot, 1)
+			tmpl.NotAfter = soon
+			f.setRoot(tmpl)
+		},
+	} {
 		f := newFake(t)
-		cfg := f.config()
-		cfg.Time = at(today.AddDate(6, 0, 0))
-		got, err := f.verifyQuote(cfg, f.quote())
-		wantRefused(t, got, err, evidence.Stale, "validity")
-	})
+		edit(f)
+		got, err := f.verify()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !got.NotAfter.Equal(soon) {
+			t.Errorf("%s: holds until %v", name, got.NotAfter)
+		}
+	}
+}
+
+// Certificates that the right issuer signed, for another purpose or of another form.
+func TestVerifyRefusesProfiles(t *testing.T) {
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forms := map[string]func(*x509.Certificate){
+		"no basic constraints": func(c *x509.Certificate) { c.BasicConstraintsValid = false },
+		"a critical extension": func(c *x509.Certificate) {
+			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: oid("1.2.3"), Critical: true, Value: []byte{5, 0}})
+		},
+		"another organization":   func(c *x509.Certificate) { c.Subject.Organization = []string{"Another Corporation"} },
+		"no locality":            func(c *x509.Certificate) { c.Subject.Locality = nil },
+		"an organizational unit": func(c *x509.Certificate) { c.Subject.OrganizationalUnit = []string{"SGX"} },
+		"a second common name": func(c *x509.Certificate) {
+			c.Subject.ExtraNames = append(c.Subject.ExtraNames, pkix.AttributeTypeAndValue{Type: oid("2.5.4.3"), Value: "x"})
+		},
+		"another common name": func(c *x509.Certificate) { c.Subject.CommonName += " " },
+	}
+	signer := map[string]func(*x509.Certificate){
+		"a CA by its constraints": func(c *x509.Certificate) { c.IsCA = true },
+		"no digital signature":    func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageContentCommitment },
+		"a CA by its usage":       func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign },
+		"a signer of lists":       func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCRLSign },
+	}
+	ca := map[string]func(*x509.Certificate){
+		"no CA by its constraints": func(c *x509.Certificate) { c.IsCA, c.MaxPathLen, c.MaxPathLenZero = false, 0, false },
+		"no list signing":          func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCertSign },
+		"digital signature too":    func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageDigitalSignature },
+	}
+	maps.Copy(signer, forms)
+	maps.Copy(ca, forms)
+	refused := func(name string, reason evidence.Reason, check string, edit func(*fake)) {
+		t.Run(name, func(t *testing.T) {
+			f := newFake(t)
+			edit(f)
+			got, err := f.verify()
+			wantRefused(t, got, err, reason, check)
+		})
+	}
+	for claim, edit := range signer {
+		refused("PCK: "+claim, evidence.Untrusted, "profile", func(f *fake) { f.reissuePCK(edit) })
+		refused("TCB signer: "+claim, evidence.Unavailable, "tcb", func(f *fake) { f.reissueSigner(edit) })
+	}
+	for claim, edit := range ca {
+		refused("CA: "+claim, evidence.Untrusted, "profile", func(f *fake) { f.reissueCA(edit) })
+		t.Run("root: "+claim, func(t *testing.T) {
+			tmpl := caTemplate(abi.NameRoot, 1)
+			edit(tmpl)
+			f := newFake(t)
+			f.root = f.issue(authority{}, tmpl)
+			if _, err := tdx.NewVerifier(f.config()); err == nil {
+				t.Error("accepted")
+			}
+		})
+	}
+	refused("PCK: on P-384", evidence.Untrusted, "profile", func(f *fake) { f.pck = f.certify(p384, f.ca, f.pck.cert) })
+	refused("TCB signer: on P-384", evidence.Unavailable, "tcb", func(f *fake) { f.signer = f.certify(p384, f.root, f.signer.cert) })
 }
 
 func (f *fake) reissuePCK(edit func(*x509.Certificate)) {
@@ -277,7 +368,7 @@ func TestVerifyRefusesCollateral(t *testing.T) {
 			{"no answers", func(_ *fake, s files) { s[name] = []evidence.Collateral{} }, evidence.Unavailable},
 			{"empty", func(_ *fake, s files) { s[name][0].Data = nil }, evidence.Unavailable},
 			{"garbage", func(_ *fake, s files) { s[name][0].Data = []byte("{garbage") }, evidence.Unavailable},
-			{"too long", func(_ *fake, s files) { s[name][0].Data = bytes.Repeat([]byte(" "), 2<<20) }, evidence.Unavailable},
+			{"too long", func(_ *fake, s files) { s[name][0].Data = padded(s[name][0].Data, 2<<20) }, evidence.Unavailable},
 			{"trailing data", func(_ *fake, s files) { s[name][0].Data = append(s[name][0].Data, '0') }, evidence.Unavailable},
 			{"forged", func(_ *fake, s files) { flip(s[name][0].Data, len(s[name][0].Data)/3) }, evidence.Unavailable},
 			{"of another PKI", func(f *fake, s files) { s[name] = newFake(f.t).source()[name] }, evidence.Unavailable},
@@ -294,6 +385,23 @@ func TestVerifyRefusesCollateral(t *testing.T) {
 				wantRefused(t, got, err, c.reason, checkOf[name])
 			})
 		}
+		t.Run(name+" with white space", func(t *testing.T) {
+			f := newFake(t)
+			cfg := f.config()
+			c := &cfg.Source.(files)[name][0]
+			c.Data = padded(c.Data, 100)
+			if _, err := f.verifyQuote(cfg, f.quote()); err != nil {
+				t.Error(err)
+			}
+		})
+		t.Run(name+" behind too much garbage", func(t *testing.T) {
+			f := newFake(t)
+			cfg := f.config()
+			s := cfg.Source.(files)
+			s[name] = append(make([]evidence.Collateral, 16), s[name]...)
+			got, err := f.verifyQuote(cfg, f.quote())
+			wantRefused(t, got, err, evidence.Unavailable, checkOf[name])
+		})
 		t.Run(name+" found beside garbage", func(t *testing.T) {
 			f := newFake(t)
 			cfg := f.config()
@@ -313,6 +421,9 @@ func TestVerifyRefusesCollateral(t *testing.T) {
 		{"three", func(f *fake) []byte { return pemOf(f.signer, f.root, f.root) }},
 		{"another root", func(f *fake) []byte { return pemOf(f.signer, newFake(f.t).root) }},
 		{"a signer of another root", func(f *fake) []byte { return pemOf(newFake(f.t).signer, f.root) }},
+		{"an issuer that is too long", func(f *fake) []byte {
+			return append(append(pemOf(f.signer), bytes.Repeat([]byte("\n"), 16<<10)...), pemOf(f.root)...)
+		}},
 		{"the PCK CA", func(f *fake) []byte { return pemOf(f.ca, f.root) }},
 		{"the PCK", func(f *fake) []byte { return pemOf(f.pck, f.root) }},
 		{"garbage", func(*fake) []byte { return []byte("-----BEGIN CERTIFICATE-----\n") }},
@@ -327,6 +438,15 @@ func TestVerifyRefusesCollateral(t *testing.T) {
 			})
 		}
 	}
+}
+
+// padded returns data with n bytes of white space, as it is taken: after a document
+// in JSON, or a list in PEM.
+func padded(data []byte, n int) []byte {
+	if data[0] == 0x30 {
+		data = pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: data})
+	}
+	return append(bytes.Clone(data), bytes.Repeat([]byte(" "), n)...)
 }
 
 func flip(b []byte, i int) { b[i] ^= 1 }
@@ -628,6 +748,19 @@ func TestVerifyConcurrently(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// What was not compared is not said to be bound.
+func TestUncheckedIsNotBound(t *testing.T) {
+	f := newFake(t)
+	raw := f.quote()
+	v := newVerifier(t, f.config())
+	for want, checked := range map[evidence.Binding]bool{bound(t, raw): true, evidence.UncheckedBindingUnsafe(): false} {
+		got, err := v.Verify(t.Context(), evidence.Evidence{Format: tdx.Format, Raw: raw}, want)
+		if err != nil || got.Bound != checked {
+			t.Errorf("bound %v, want %v: %v", got.Bound, checked, err)
+		}
+	}
 }
 
 // A result shares no memory with the evidence or with other results.

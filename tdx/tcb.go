@@ -79,7 +79,7 @@ func appraise(info *tcbInfo, id *qeIdentity, have versions) TCB {
 		Platform:             Level{Status: NotSupported, Latest: info.levels[0].Date},
 		Module:               info.moduleLevel(have.launch),
 		QE:                   levelOf(id.levels, have.qe),
-		EvaluationDataNumber: min(info.number, id.number),
+		EvaluationDataNumber: info.number, // which is that of id
 	}
 	sgx := slices.IndexFunc(info.levels, func(l platformLevel) bool { return l.reachedBySGX(have) })
 	if at := slices.IndexFunc(info.levels, func(l platformLevel) bool { return l.reachedBy(have) }); at >= 0 {

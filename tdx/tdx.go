@@ -25,7 +25,6 @@ package tdx
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
 	"errors"
 	"time"
 
@@ -86,7 +85,7 @@ type Verifier struct {
 	anchors map[string]*anchor // by DER
 
 	endorsements *lru.Cache[[32]byte, *endorsement]
-	certs        *lru.Cache[cacheKey, *x509.Certificate] // that an anchor signed
+	links        *lru.Cache[[32]byte, link]
 	infos        *lru.Cache[cacheKey, *tcbInfo]
 	identities   *lru.Cache[cacheKey, *qeIdentity]
 	crls         *lru.Cache[cacheKey, *pki.CRL]
@@ -125,7 +124,7 @@ func newVerifier(cfg Config, anchors map[string]*anchor) *Verifier {
 		cfg:          cfg,
 		anchors:      anchors,
 		endorsements: lru.New[[32]byte, *endorsement](cfg.CacheSize),
-		certs:        lru.New[cacheKey, *x509.Certificate](keptCerts),
+		links:        lru.New[[32]byte, link](keptLinks),
 		infos:        lru.New[cacheKey, *tcbInfo](keptDocuments),
 		identities:   lru.New[cacheKey, *qeIdentity](keptDocuments),
 		crls:         lru.New[cacheKey, *pki.CRL](keptCRLs),
