@@ -126,6 +126,13 @@ func TestRememberedCollateralIsJudgedAgain(t *testing.T) {
 	if _, err := v.Verify(t.Context(), ev, bound(t, raw)); err != nil {
 		t.Fatal(err)
 	}
+	for _, name := range []string{tdx.TCBInfoName(fakeFMSPC), tdx.QEIdentityName()} {
+		issuer := source[name][0].Issuer
+		source[name][0].Issuer = pemOf(f.ca, f.root)
+		got, err := v.Verify(t.Context(), ev, bound(t, raw))
+		wantRefused(t, got, err, evidence.Unavailable, "tcb")
+		source[name][0].Issuer = issuer
+	}
 	now = today.AddDate(0, 0, 25)
 	got, err := v.Verify(t.Context(), ev, bound(t, raw))
 	wantRefused(t, got, err, evidence.Stale, "tcb")

@@ -109,7 +109,7 @@ func (f *fake) setCA(kind tdx.CA) {
 func (f *fake) setPCK(ext []byte) {
 	tmpl := leafTemplate(abi.NamePCK)
 	if ext != nil {
-		tmpl.ExtraExtensions = []pkix.Extension{{Id: oid(abi.OIDSGX), Value: ext}}
+		tmpl.ExtraExtensions = []pkix.Extension{{Id: oid(abi.SGXExtension), Value: ext}}
 	}
 	f.pck = f.issue(f.ca, tmpl)
 }
@@ -200,10 +200,7 @@ func derOf(ms []member) []byte {
 			}
 			value = asn1.RawValue{FullBytes: der}
 		}
-		der, err := asn1.Marshal(struct {
-			ID    asn1.ObjectIdentifier
-			Value asn1.RawValue
-		}{oid(m.id), value})
+		der, err := asn1.Marshal(struct{ ID, Value asn1.RawValue }{asn1.RawValue{Tag: asn1.TagOID, Bytes: []byte(m.id)}, value})
 		if err != nil {
 			panic(err)
 		}
@@ -219,7 +216,7 @@ var fakeFMSPC = tdx.FMSPC{0x90, 0xC0, 0x6F, 1, 2, 3}
 func pckMembers(kind tdx.CA) []member {
 	var tcb []member
 	for i, svn := range []int{3, 3, 2, 2, 4, 1, 0, 255, 0, 0, 0, 0, 0, 0, 0, 0} {
-		tcb = append(tcb, member{abi.OIDTCB + "." + big.NewInt(int64(i+1)).String(), svn})
+		tcb = append(tcb, member{abi.OIDComponent(i), svn})
 	}
 	tcb = append(tcb, member{abi.OIDPCESVN, 0x1234}, member{abi.OIDCPUSVN, make([]byte, 16)})
 	ms := []member{

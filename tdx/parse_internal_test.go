@@ -54,7 +54,7 @@ func pckOf(t testing.TB, raw []byte) *x509.Certificate {
 func extensionOf(t testing.TB, c *x509.Certificate) []byte {
 	t.Helper()
 	for _, e := range c.Extensions {
-		if e.Id.String() == abi.OIDSGX {
+		if e.Id.String() == abi.SGXExtension {
 			return e.Value
 		}
 	}

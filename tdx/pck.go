@@ -6,7 +6,6 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/teebroker/teebroker/tdx/internal/abi"
 )
@@ -44,7 +43,7 @@ func parsePCK(c *x509.Certificate, ca CA) (PCK, error) {
 	p := PCK{CA: ca, Serial: c.SerialNumber.Bytes()}
 	var ext []byte
 	for _, e := range c.Extensions {
-		if e.Id.String() == abi.OIDSGX {
+		if e.Id.String() == abi.SGXExtension {
 			ext = e.Value // x509 refuses a certificate that has it twice
 		}
 	}
@@ -76,7 +75,7 @@ func (p *PCK) parseExtension(ext []byte) error {
 
 func (p *PCK) parseTCB(x *members) {
 	for i := range p.Components {
-		p.Components[i] = uint8(x.number(abi.OIDTCB+"."+strconv.Itoa(i+1), asn1.TagInteger, 0xFF))
+		p.Components[i] = uint8(x.number(abi.OIDComponent(i), asn1.TagInteger, 0xFF))
 	}
 	p.PCESVN = uint16(x.number(abi.OIDPCESVN, asn1.TagInteger, 0xFFFF))
 	x.octets(abi.OIDCPUSVN, p.CPUSVN[:])
@@ -93,7 +92,7 @@ func (p *PCK) parseConfiguration(x *members) {
 // members are those of a SEQUENCE of SEQUENCE {OID, value} that were not taken
 // yet. The first error is kept; members inside of members share it.
 type members struct {
-	values map[string]asn1.RawValue
+	values map[string]asn1.RawValue // by OID, as DER has it
 	inner  []*members
 	err    error
 }
@@ -103,7 +102,7 @@ const maxMembers = 32
 
 func newMembers(der []byte) (*members, error) {
 	var list []struct {
-		ID    asn1.ObjectIdentifier
+		ID    asn1.RawValue
 		Value asn1.RawValue
 	}
 	rest, err := asn1.Unmarshal(der, &list)
@@ -112,9 +111,12 @@ func newMembers(der []byte) (*members, error) {
 	}
 	x := &members{values: make(map[string]asn1.RawValue, len(list))}
 	for _, m := range list {
-		id := m.ID.String()
+		id := string(m.ID.Bytes)
+		if m.ID.Class != asn1.ClassUniversal || m.ID.Tag != asn1.TagOID || m.ID.IsCompound {
+			return nil, errors.New("not an OID")
+		}
 		if _, again := x.values[id]; again {
-			return nil, fmt.Errorf("%s twice", id)
+			return nil, fmt.Errorf("%x twice", id)
 		}
 		x.values[id] = m.Value
 	}
@@ -123,7 +125,7 @@ func newMembers(der []byte) (*members, error) {
 
 func (x *members) fail(id, why string) {
 	if x.err == nil {
-		x.err = fmt.Errorf("%s: %s", id, why)
+		x.err = fmt.Errorf("%x: %s", id, why)
 	}
 }
 

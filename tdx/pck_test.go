@@ -42,12 +42,12 @@ func TestPCKRefuses(t *testing.T) {
 			return ms
 		}
 	}
-	component := abi.OIDTCB + ".3"
+	component := abi.OIDComponent(2)
 	for claim, edit := range map[string]func([]member) []member{
 		"no PPID":                             func(ms []member) []member { return ms[1:] },
 		"PPID twice":                          func(ms []member) []member { return append(ms, ms[0]) },
-		"a member that is not known":          func(ms []member) []member { return append(ms, member{abi.OIDSGX + ".8", true}) },
-		"a TCB member that is not known":      set(abi.OIDTCB, append(pckMembers(tdx.PlatformCA)[1].value.([]member), member{abi.OIDTCB + ".19", 1})),
+		"a member that is not known":          func(ms []member) []member { return append(ms, member{abi.OIDConfiguration[:9] + "\x08", true}) },
+		"a TCB member that is not known":      set(abi.OIDTCB, append(pckMembers(tdx.PlatformCA)[1].value.([]member), member{abi.OIDTCB + "\x13", 1})),
 		"a TCB without CPUSVN":                set(abi.OIDTCB, pckMembers(tdx.PlatformCA)[1].value.([]member)[:17]),
 		"a TCB that is no SEQUENCE":           set(abi.OIDTCB, []byte{1}),
 		"an empty TCB":                        set(abi.OIDTCB, []member{}),

@@ -72,7 +72,7 @@ func TestVerifyRefusesQuotes(t *testing.T) {
 		}, evidence.Untrusted, "chain"},
 		{"a PCK that the root signed", func(f *fake) []byte {
 			tmpl := leafTemplate(abi.NamePCK)
-			tmpl.ExtraExtensions = []pkix.Extension{{Id: oid(abi.OIDSGX), Value: pckExtension(f.kind)}}
+			tmpl.ExtraExtensions = []pkix.Extension{{Id: oid(abi.SGXExtension), Value: pckExtension(f.kind)}}
 			f.pck = f.issue(f.root, tmpl)
 			return f.quote()
 		}, evidence.Untrusted, "chain"},
@@ -93,13 +93,13 @@ func TestVerifyRefusesQuotes(t *testing.T) {
 		}, evidence.Untrusted, "profile"},
 		{"a PCK of another name", func(f *fake) []byte {
 			tmpl := leafTemplate(abi.NameTCBSigning)
-			tmpl.ExtraExtensions = []pkix.Extension{{Id: oid(abi.OIDSGX), Value: pckExtension(f.kind)}}
+			tmpl.ExtraExtensions = []pkix.Extension{{Id: oid(abi.SGXExtension), Value: pckExtension(f.kind)}}
 			f.pck = f.issue(f.ca, tmpl)
 			return f.quote()
 		}, evidence.Untrusted, "profile"},
 		{"a PCK that is a CA", func(f *fake) []byte {
 			tmpl := caTemplate(abi.NamePCK, 0)
-			tmpl.ExtraExtensions = []pkix.Extension{{Id: oid(abi.OIDSGX), Value: pckExtension(f.kind)}}
+			tmpl.ExtraExtensions = []pkix.Extension{{Id: oid(abi.SGXExtension), Value: pckExtension(f.kind)}}
 			f.pck = f.issue(f.ca, tmpl)
 			return f.quote()
 		}, evidence.Untrusted, "profile"},
@@ -306,7 +306,7 @@ func TestVerifyRefusesProfiles(t *testing.T) {
 
 func (f *fake) reissuePCK(edit func(*x509.Certificate)) {
 	tmpl := leafTemplate(abi.NamePCK)
-	tmpl.ExtraExtensions = []pkix.Extension{{Id: oid(abi.OIDSGX), Value: pckExtension(f.kind)}}
+	tmpl.ExtraExtensions = []pkix.Extension{{Id: oid(abi.SGXExtension), Value: pckExtension(f.kind)}}
 	edit(tmpl)
 	f.pck = f.issue(f.ca, tmpl)
 }
@@ -620,6 +620,9 @@ func TestVerifyRefusesForeignEnclavesAndModules(t *testing.T) {
 		{"a module with attributes that the identity passes over", "SEAMATTRIBUTES", func(f *fake) {
 			f.body[abi.SEAMAttributes] = 1
 			f.info["tdxModuleIdentities"].([]any)[0].(object)["attributesMask"] = strings.Repeat("00", 8)
+		}},
+		{"a module without attributes that its identity has", "SEAMATTRIBUTES", func(f *fake) {
+			f.info["tdxModuleIdentities"].([]any)[0].(object)["attributes"] = "0100000000000000"
 		}},
 		{"a module of another signer, of no known version", "MRSIGNERSEAM", func(f *fake) { f.body[abi.MRSignerSEAM], f.body[abi.SVNModuleVersion] = 1, 9 }},
 	} {

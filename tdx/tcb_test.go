@@ -168,6 +168,10 @@ func TestRelaunch(t *testing.T) {
 			f.setRunning(5, 1, 3)
 			f.levels()[0].(object)["tcbStatus"] = "OutOfDateConfigurationNeeded"
 		}, tdx.RelaunchAdvisedConfigurationNeeded},
+		{"the platform needs configuration, the launch was of a level that does not", func(f *fake) {
+			f.setStatus("ConfigurationNeeded")
+			f.body[abi.SVNMicrocode] = 2
+		}, tdx.RelaunchAdvisedConfigurationNeeded},
 		{"module not updated", func(f *fake) { f.setRunning(4, 1, 3) }, tdx.OutOfDate},
 		{"microcode that runs is too low", func(f *fake) { f.setRunning(5, 1, 2) }, tdx.OutOfDate},
 		{"the platform itself is out of date", func(f *fake) { tcbOf(f.top())["pcesvn"] = 0x1235 }, tdx.OutOfDate},
@@ -179,6 +183,10 @@ func TestRelaunch(t *testing.T) {
 		{"QE revoked", func(f *fake) { f.setQE(1) }, tdx.Revoked},
 		{"QE of no level", func(f *fake) { f.setQE(0) }, tdx.NotSupported},
 		{"TD report 1.0 can't tell", func(f *fake) { f.bodyType = abi.BodyTD10 }, tdx.OutOfDate},
+		{"TD report 1.0 can't tell, whatever the floor", func(f *fake) {
+			f.bodyType = abi.BodyTD10
+			tcbOf(f.top())["tdxtcbcomponents"] = svns()
+		}, tdx.OutOfDate},
 	} {
 		f := newFake(t)
 		old(f)

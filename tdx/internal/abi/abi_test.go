@@ -1,6 +1,7 @@
 package abi
 
 import (
+	"encoding/asn1"
 	"encoding/hex"
 	"testing"
 )
@@ -78,5 +79,28 @@ func TestEnclaveReportOffsets(t *testing.T) {
 func TestVendorID(t *testing.T) {
 	if got := hex.EncodeToString([]byte(IntelVendorID)); got != "939a7233f79c4ca9940a0db3957f0607" {
 		t.Error(got)
+	}
+}
+
+func TestOIDs(t *testing.T) {
+	for der, want := range map[string]string{
+		sgx:                SGXExtension,
+		OIDPPID:            "1.2.840.113741.1.13.1.1",
+		OIDComponent(0):    "1.2.840.113741.1.13.1.2.1",
+		OIDComponent(15):   "1.2.840.113741.1.13.1.2.16",
+		OIDPCESVN:          "1.2.840.113741.1.13.1.2.17",
+		OIDCPUSVN:          "1.2.840.113741.1.13.1.2.18",
+		OIDPCEID:           "1.2.840.113741.1.13.1.3",
+		OIDFMSPC:           "1.2.840.113741.1.13.1.4",
+		OIDSGXType:         "1.2.840.113741.1.13.1.5",
+		OIDInstanceID:      "1.2.840.113741.1.13.1.6",
+		OIDDynamicPlatform: "1.2.840.113741.1.13.1.7.1",
+		OIDCachedKeys:      "1.2.840.113741.1.13.1.7.2",
+		OIDSMTEnabled:      "1.2.840.113741.1.13.1.7.3",
+	} {
+		var id asn1.ObjectIdentifier
+		if _, err := asn1.Unmarshal(append([]byte{asn1.TagOID, byte(len(der))}, der...), &id); err != nil || id.String() != want {
+			t.Errorf("%v, want %s: %v", id, want, err)
+		}
 	}
 }
