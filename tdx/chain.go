@@ -195,8 +195,8 @@ func (v *Verifier) linkOf(text []byte) (link, error) {
 }
 
 // verifyRaw reports whether sig, r and s of 32 bytes each, is a signature by key
-// over the SHA-256 of the parts together.
-func verifyRaw(key *ecdsa.PublicKey, sig []byte, message []byte) bool {
+// over the SHA-256 of message.
+func verifyRaw(key *ecdsa.PublicKey, sig, message []byte) bool {
 	if len(sig) != abi.SignatureSize {
 		return false
 	}

@@ -87,14 +87,14 @@ func yieldAll(groups ...func() []claim) iter.Seq2[string, evidence.Value] {
 	}
 }
 
-func attributeFlags() []struct {
+// attribute is a bit of Attributes under its name.
+type attribute struct {
 	name string
 	bit  Attributes
-} {
-	return []struct {
-		name string
-		bit  Attributes
-	}{
+}
+
+func attributes() []attribute {
+	return []attribute{
 		{"debug", Debug},
 		{"hgs_plus_prof", HGSPlusProf},
 		{"perf_prof", PerfProf},
@@ -119,7 +119,7 @@ func (q Quote) tdClaims() []claim {
 		octets("tdx.user_data", user[:]),
 		num("tdx.td_attributes", q.Attributes()),
 	}
-	for _, f := range attributeFlags() {
+	for _, f := range attributes() {
 		cs = append(cs, flag("tdx.td_attributes."+f.name, q.Attributes()&f.bit != 0))
 	}
 	cs = append(cs,

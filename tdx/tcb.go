@@ -23,7 +23,7 @@ const (
 	OutOfDate                          Status = "OutOfDate"
 	OutOfDateConfigurationNeeded       Status = "OutOfDateConfigurationNeeded"
 	Revoked                            Status = "Revoked"
-	NotSupported                       Status = "NotSupported" // below every level that Intel lists
+	NotSupported                       Status = "NotSupported" // on no level that Intel lists
 )
 
 // TCB is how platform, TDX module and quoting enclave stand together: a claim, on

@@ -50,7 +50,8 @@ type Config struct {
 
 	// StaleGrace is how long past its nextUpdate a CRL, TCB Info or QE identity is
 	// still taken when the Source has nothing newer; certificates have no such
-	// time. The claim "tdx.collateral.age" lets a policy ask for less.
+	// time. The claim "tdx.collateral.age" lets a policy ask for less. NotAfter of
+	// results includes it.
 	StaleGrace time.Duration
 
 	// MinEvaluationDataNumber is the least tcbEvaluationDataNumber that TCB Info
