@@ -97,16 +97,13 @@ type members struct {
 	err    error
 }
 
-// maxMembers is more than any SEQUENCE of the extension has.
-const maxMembers = 32
-
 func newMembers(der []byte) (*members, error) {
 	var list []struct {
 		ID    asn1.RawValue
 		Value asn1.RawValue
 	}
 	rest, err := asn1.Unmarshal(der, &list)
-	if err != nil || len(rest) != 0 || len(list) > maxMembers {
+	if err != nil || len(rest) != 0 {
 		return nil, errors.New("not a SEQUENCE of members")
 	}
 	x := &members{values: make(map[string]asn1.RawValue, len(list))}

@@ -58,7 +58,7 @@ func TestPCKRefuses(t *testing.T) {
 		"a negative component":                set(component, -1),
 		"a component with a zero before it":   set(component, raw(2, 2, 0, 1)),
 		"a component of no bytes":             set(component, raw(2, 0)),
-		"a component of eight bytes":          set(component, raw(2, 8, 0, 0, 0, 0, 0, 0, 0, 1)),
+		"a component of eight bytes":          set(component, raw(2, 8, 1, 0, 0, 0, 0, 0, 0, 1)),
 		"a component of another type":         set(component, []byte{1}),
 		"a component of a class of its own":   set(component, raw(0x82, 1, 1)),
 		"PCESVN of 65536":                     set(abi.OIDPCESVN, 65536),

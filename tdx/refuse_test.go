@@ -769,7 +769,7 @@ func TestUncheckedIsNotBound(t *testing.T) {
 // A result shares no memory with the evidence or with other results.
 func TestVerifyOwnsItsResult(t *testing.T) {
 	f := newFake(t)
-	f.setPCK(pckExtension(f.kind))
+	f.top()["advisoryIDs"] = []any{"INTEL-SA-00001"}
 	v, raw := newVerifier(t, f.config()), f.quote()
 	before := bytes.Clone(raw)
 	one, err := v.Verify(t.Context(), evidence.Evidence{Format: tdx.Format, Raw: raw}, bound(t, raw))
@@ -785,12 +785,13 @@ func TestVerifyOwnsItsResult(t *testing.T) {
 		raw[i] = 0xFF
 	}
 	c.PCK.Serial[0] ^= 0xFF
+	c.TCB.Platform.Advisories[0] = "none"
 	two, err := v.Verify(t.Context(), evidence.Evidence{Format: tdx.Format, Raw: before}, bound(t, before))
 	if err != nil {
 		t.Fatal(err)
 	}
 	d, _ := tdx.ClaimsOf(two)
-	if c.MRTD() != mrtd || d.PCK.Serial[0] == c.PCK.Serial[0] {
+	if c.MRTD() != mrtd || d.PCK.Serial[0] == c.PCK.Serial[0] || d.TCB.Platform.Advisories[0] != "INTEL-SA-00001" {
 		t.Error("memory is shared")
 	}
 }
