@@ -186,7 +186,8 @@ func TestEvaluationDataNumber(t *testing.T) {
 // platforms.
 func TestTwoAnchors(t *testing.T) {
 	one, two := newFake(t), newFake(t)
-	two.info["tcbLevels"].([]any)[1].(object)["tcbStatus"] = "ConfigurationNeeded"
+	two.setStatus("ConfigurationNeeded")
+	two.qeLevels()[1].(object)["tcbStatus"] = "OutOfDate"
 	cfg := one.config()
 	cfg.Anchors = append(cfg.Anchors, two.root.cert.Raw)
 	merged := one.source()
@@ -194,8 +195,10 @@ func TestTwoAnchors(t *testing.T) {
 		merged[name] = append(merged[name], cs...)
 	}
 	cfg.Source = merged
-	for f, want := range map[*fake]tdx.Status{one: tdx.UpToDate, two: tdx.ConfigurationNeeded} {
-		got, err := f.verifyQuote(cfg, f.quote())
+	v := newVerifier(t, cfg)
+	for f, want := range map[*fake]tdx.Status{one: tdx.UpToDate, two: tdx.OutOfDateConfigurationNeeded} {
+		raw := f.quote()
+		got, err := v.Verify(t.Context(), evidence.Evidence{Format: tdx.Format, Raw: raw}, bound(t, raw))
 		if err != nil {
 			t.Fatal(err)
 		}
