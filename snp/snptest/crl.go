@@ -7,6 +7,7 @@ import (
 	"math/big"
 	"time"
 
+	"github.com/teebroker/teebroker/internal/der"
 	"github.com/teebroker/teebroker/snp"
 )
 
@@ -23,15 +24,7 @@ type CRL struct {
 }
 
 // TBSCertList is the part of a list that is signed: RFC 5280, section 5.1.2.
-type TBSCertList struct {
-	Version             int // 1 is v2
-	Signature           pkix.AlgorithmIdentifier
-	Issuer              pkix.RDNSequence
-	ThisUpdate          time.Time
-	NextUpdate          time.Time                 `asn1:"optional"`
-	RevokedCertificates []pkix.RevokedCertificate `asn1:"optional"`
-	Extensions          []pkix.Extension          `asn1:"tag:0,optional,explicit"`
-}
+type TBSCertList = der.List
 
 // IssueCRL returns the DER list that c describes.
 //
@@ -57,14 +50,14 @@ func (a *AMD) IssueCRL(c CRL) []byte {
 		NextUpdate:          c.NextUpdate.UTC(),
 		RevokedCertificates: revoked(c.Revoked, c.ThisUpdate),
 		Extensions: []pkix.Extension{
-			extension(oidAuthorityKeyID, false, der(authorityKeyID{keyID(&signer.key.PublicKey)})),
-			extension(oidCRLNumber, false, der(1)),
+			der.AuthorityKeyID(keyID(&signer.key.PublicKey)),
+			der.Extension(der.OIDCRLNumber, false, der.Encode(1)),
 		},
 	}
 	if c.Edit != nil {
 		c.Edit(&tbs)
 	}
-	return sign(der(tbs), raw(der(tbs.Signature)), signer.key, x509.SHA384WithRSAPSS)
+	return sign(der.Encode(tbs), der.Raw(der.Encode(tbs.Signature)), signer.key, x509.SHA384WithRSAPSS)
 }
 
 // CRL returns the DER list for keys of kind that revokes serials, valid at now.

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/teebroker/teebroker/internal/der"
 	"github.com/teebroker/teebroker/snp"
 )
 
@@ -50,14 +51,14 @@ func newHierarchy(p profile, now time.Time) *hierarchy {
 	wg.Wait()
 	from := now.AddDate(-5, 0, 0)
 	for ca := ARK; ca <= ASVK; ca++ {
-		h[ca].cert = signCertificate(tbsCertificate{
+		h[ca].cert = signCertificate(der.Certificate{
 			Version:    2,
 			Serial:     caSerial(ca, p),
 			Algorithm:  caAlgorithm(),
 			Issuer:     h[ARK].name,
-			Validity:   newValidity(from, from.AddDate(25, 0, 0)),
+			Validity:   der.NewValidity(from, from.AddDate(25, 0, 0)),
 			Subject:    h[ca].name,
-			PublicKey:  spki(&h[ca].key.PublicKey),
+			PublicKey:  der.PublicKey(&h[ca].key.PublicKey),
 			Extensions: caExtensions(ca, p.line, h),
 		}, h[ARK].key, x509.SHA384WithRSAPSS)
 	}
@@ -81,34 +82,30 @@ func caExtensions(ca CA, line snp.Line, h *hierarchy) []pkix.Extension {
 		kind = snp.VLEK
 	}
 	id := func(ca CA) []byte { return keyID(&h[ca].key.PublicKey) }
-	ski := extension(oidSubjectKeyID, false, der(id(ca)))
-	crl := extension(oidCRLDistribution, false, der([]distributionPoint{{distributionPointName{[]asn1.RawValue{uri("https://kdsintf.amd.com" + snp.CRLName(line, kind))}}}}))
+	ski := der.SubjectKeyID(id(ca))
+	crl := der.CRLDistribution("https://kdsintf.amd.com" + snp.CRLName(line, kind))
 	if ca == ARK {
 		return []pkix.Extension{
-			extension(oidKeyUsage, true, der(asn1.BitString{Bytes: []byte{0x06}, BitLength: 7})), // keyCertSign, cRLSign
+			der.KeyUsage(0x06), // keyCertSign, cRLSign
 			ski,
-			extension(oidBasicConstraints, true, der(rootConstraints{true})),
+			der.Extension(der.OIDBasicConstraints, true, der.Encode(rootConstraints{true})),
 			crl,
 		}
 	}
 	return []pkix.Extension{
 		ski,
-		extension(oidAuthorityKeyID, false, der(authorityKeyID{id(ARK)})),
-		extension(oidBasicConstraints, true, der(issuerConstraints{true, 0})),
-		extension(oidKeyUsage, true, der(asn1.BitString{Bytes: []byte{0x04}, BitLength: 7})), // keyCertSign; a trailing zero bit is AMD's
+		der.AuthorityKeyID(id(ARK)),
+		der.Extension(der.OIDBasicConstraints, true, der.Encode(issuerConstraints{true, 0})),
+		der.Extension(der.OIDKeyUsage, true, der.Encode(asn1.BitString{Bytes: []byte{0x04}, BitLength: 7})), // keyCertSign; a trailing zero bit is AMD's
 		crl,
 	}
 }
 
-// Resign returns der, a certificate or CRL, signed again by the key of by. Before
+// Resign returns d, a certificate or CRL, signed again by the key of by. Before
 // that, edit, unless nil, may change the signed part, which is DER of its own,
 // and its length. The names of signer and algorithm stay as they are.
-func (a *AMD) Resign(line snp.Line, by CA, der []byte, edit func(tbs []byte) []byte) []byte {
-	var s signed
-	rest, err := asn1.Unmarshal(der, &s)
-	if err != nil || len(rest) != 0 {
-		panic(fmt.Sprintf("snptest: Resign: neither certificate nor CRL: %v", err))
-	}
+func (a *AMD) Resign(line snp.Line, by CA, d []byte, edit func(tbs []byte) []byte) []byte {
+	s := der.Open(d)
 	tbs := s.TBS.FullBytes
 	if edit != nil {
 		tbs = edit(tbs)

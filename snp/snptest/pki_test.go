@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-sev-guest/verify/trust"
 
 	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/internal/der"
 	"github.com/teebroker/teebroker/internal/vectors"
 	"github.com/teebroker/teebroker/snp"
 	"github.com/teebroker/teebroker/snp/internal/abi"
@@ -121,7 +122,7 @@ func sameNames(t *testing.T, got, want *x509.Certificate) {
 // sameAlgorithm compares the encoding of the signature algorithm.
 func sameAlgorithm(t *testing.T, got, want []byte) {
 	t.Helper()
-	var g, w signed
+	var g, w der.Signed
 	if _, err := asn1.Unmarshal(got, &g); err != nil {
 		t.Fatal(err)
 	}
@@ -187,8 +188,8 @@ func TestVEKsAreAMDs(t *testing.T) {
 // normal returns the TBS of a certificate without its signature algorithm.
 func normal(t *testing.T, cert []byte) []byte {
 	t.Helper()
-	var s signed
-	var tbs tbsCertificate
+	var s der.Signed
+	var tbs der.Certificate
 	if _, err := asn1.Unmarshal(cert, &s); err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +197,7 @@ func normal(t *testing.T, cert []byte) []byte {
 		t.Fatal(err)
 	}
 	tbs.Algorithm = asn1.NullRawValue
-	return der(tbs)
+	return der.Encode(tbs)
 }
 
 // tcbOf decodes a TCB_VERSION as the manifest writes it: most significant byte last.

@@ -7,6 +7,7 @@ import (
 	"math/big"
 	"time"
 
+	"github.com/teebroker/teebroker/internal/der"
 	"github.com/teebroker/teebroker/snp"
 	"github.com/teebroker/teebroker/snp/internal/abi"
 )
@@ -48,14 +49,14 @@ func (a *AMD) IssueVEK(pub *ecdsa.PublicKey, v VEK) []byte {
 	}
 	issuer := a.hierarchy(p.line)[v.By]
 	id := algorithm(v.Algorithm)
-	tbs := der(tbsCertificate{
+	tbs := der.Encode(der.Certificate{
 		Version:    2,
 		Serial:     v.Serial,
 		Algorithm:  id,
 		Issuer:     issuer.name,
-		Validity:   newValidity(v.Before, v.After),
+		Validity:   der.NewValidity(v.Before, v.After),
 		Subject:    amdName([...]string{snp.VCEK: "SEV-VCEK", snp.VLEK: "SEV-VLEK"}[v.Kind]),
-		PublicKey:  spki(pub),
+		PublicKey:  der.PublicKey(pub),
 		Extensions: exts,
 	})
 	if v.Edit != nil {
@@ -99,19 +100,19 @@ func vekExtensions(p profile, v VEK) []pkix.Extension {
 		product = p.line.String()
 	}
 	exts := []pkix.Extension{
-		extension(abi.OIDStructVersion, false, der(p.structVersion)),
-		extension(abi.OIDProductName, false, ia5(product)),
+		der.Extension(abi.OIDStructVersion, false, der.Encode(p.structVersion)),
+		der.Extension(abi.OIDProductName, false, ia5(product)),
 	}
 	exts = append(exts, splExtensions(v.TCB)...)
 	if v.Kind == snp.VLEK {
-		return append(exts, extension(abi.OIDCSPID, false, ia5(v.CSP)))
+		return append(exts, der.Extension(abi.OIDCSPID, false, ia5(v.CSP)))
 	}
-	return append(exts, extension(abi.OIDHwID, false, v.Chip[:hwIDSize(p.line)]))
+	return append(exts, der.Extension(abi.OIDHwID, false, v.Chip[:hwIDSize(p.line)]))
 }
 
 // splExtensions returns the security versions of tcb.
 func splExtensions(tcb snp.TCB) []pkix.Extension {
-	spl := func(id string, level uint8) pkix.Extension { return extension(id, false, der(int(level))) }
+	spl := func(id string, level uint8) pkix.Extension { return der.Extension(id, false, der.Encode(int(level))) }
 	fmc := spl(abi.OIDFMC, tcb.FMC)
 	bootloader := spl(abi.OIDBootloader, tcb.Bootloader)
 	tee := spl(abi.OIDTEE, tcb.TEE)

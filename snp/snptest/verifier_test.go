@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/internal/der"
 	"github.com/teebroker/teebroker/snp"
 	"github.com/teebroker/teebroker/snp/internal/abi"
 )
@@ -135,7 +136,7 @@ func faults() []fault {
 		{name: "extension twice", check: "certificate", vek: extensions(func(e []pkix.Extension) []pkix.Extension { e[3] = e[2]; return e })},
 		{name: "extension critical", check: "profile", vek: extensions(func(e []pkix.Extension) []pkix.Extension { e[0].Critical = true; return e })},
 		{name: "hwID in an OCTET STRING", check: "profile", vek: extensions(func(e []pkix.Extension) []pkix.Extension {
-			e[len(e)-1].Value = der(e[len(e)-1].Value)
+			e[len(e)-1].Value = der.Encode(e[len(e)-1].Value)
 			return e
 		})},
 		{name: "VCEK for a VLEK's signature", check: "signing-key", guest: Guest{Key: snp.VLEK}, vek: issue(func(*VEK) {})},
