@@ -4,6 +4,7 @@ import (
 	"iter"
 
 	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/internal/refvalues"
 	"github.com/teebroker/teebroker/snp/internal/abi"
 )
 
@@ -68,43 +69,38 @@ func num[T ~uint8 | ~uint32 | ~uint64](name string, n T) claim {
 func octets(name string, b []byte) claim { return claim{name, evidence.Bytes(b)} }
 
 // flags are the claims that bits make, in the order of the bits.
-func flags[T ~uint64](prefix string, bits T, names []flag[T]) []claim {
+func flags[T ~uint64](prefix string, bits T, names []refvalues.Flag[T]) []claim {
 	var cs []claim
 	for _, f := range names {
-		cs = append(cs, claim{prefix + f.name, evidence.Bool(bits&f.bit != 0)})
+		cs = append(cs, claim{prefix + f.Name, evidence.Bool(bits&f.Bit != 0)})
 	}
 	return cs
 }
 
-type flag[T ~uint64] struct {
-	name string
-	bit  T
-}
-
-func policyFlags() []flag[GuestPolicy] {
-	return []flag[GuestPolicy]{
-		{"smt", SMT},
-		{"migrate_ma", MigrateMA},
-		{"debug", Debug},
-		{"single_socket", SingleSocket},
-		{"cxl", CXL},
-		{"mem_aes_256_xts", MemAES256XTS},
-		{"rapl_disable", RAPLDisable},
-		{"ciphertext_hiding_dram", CiphertextHidingDRAM},
-		{"page_swap_disable", PageSwapDisable},
+func policyFlags() []refvalues.Flag[GuestPolicy] {
+	return []refvalues.Flag[GuestPolicy]{
+		{Name: "smt", Bit: SMT},
+		{Name: "migrate_ma", Bit: MigrateMA},
+		{Name: "debug", Bit: Debug},
+		{Name: "single_socket", Bit: SingleSocket},
+		{Name: "cxl", Bit: CXL},
+		{Name: "mem_aes_256_xts", Bit: MemAES256XTS},
+		{Name: "rapl_disable", Bit: RAPLDisable},
+		{Name: "ciphertext_hiding_dram", Bit: CiphertextHidingDRAM},
+		{Name: "page_swap_disable", Bit: PageSwapDisable},
 	}
 }
 
-func platformFlags() []flag[PlatformInfo] {
-	return []flag[PlatformInfo]{
-		{"smt_enabled", SMTEnabled},
-		{"tsme_enabled", TSMEEnabled},
-		{"ecc_enabled", ECCEnabled},
-		{"rapl_disabled", RAPLDisabled},
-		{"ciphertext_hiding_dram_enabled", CiphertextHidingDRAMEnabled},
-		{"alias_check_complete", AliasCheckComplete},
-		{"iommu_write_safe", IOMMUWriteSafe},
-		{"tio_enabled", TIOEnabled},
+func platformFlags() []refvalues.Flag[PlatformInfo] {
+	return []refvalues.Flag[PlatformInfo]{
+		{Name: "smt_enabled", Bit: SMTEnabled},
+		{Name: "tsme_enabled", Bit: TSMEEnabled},
+		{Name: "ecc_enabled", Bit: ECCEnabled},
+		{Name: "rapl_disabled", Bit: RAPLDisabled},
+		{Name: "ciphertext_hiding_dram_enabled", Bit: CiphertextHidingDRAMEnabled},
+		{Name: "alias_check_complete", Bit: AliasCheckComplete},
+		{Name: "iommu_write_safe", Bit: IOMMUWriteSafe},
+		{Name: "tio_enabled", Bit: TIOEnabled},
 	}
 }
 

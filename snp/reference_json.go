@@ -4,12 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/teebroker/teebroker/evidence"
-	"github.com/teebroker/teebroker/internal/strictjson"
+	"github.com/teebroker/teebroker/internal/refvalues"
 )
 
 // DecodeReferenceValues decodes one object of a policy document, strictly.
@@ -22,7 +20,7 @@ func DecodeReferenceValues(object []byte, partial bool) (ReferenceValues, error)
 	if partial {
 		rv = unconstrained()
 	}
-	has, err := decodeObject(object, rv.members())
+	has, err := refvalues.Object(object, rv.members())
 	if err != nil {
 		return ReferenceValues{}, fmt.Errorf("snp: reference values: %w", err)
 	}
@@ -56,169 +54,46 @@ func unconstrained() ReferenceValues {
 	}
 }
 
-// A member is one member of an object and how it is decoded.
-type member struct {
-	name   string
-	decode func(json.RawMessage) error
-}
-
 // members returns the members of the object that is decoded into rv, one for
 // each field.
-func (rv *ReferenceValues) members() []member {
-	return []member{
-		{"measurements", setOf(&rv.Measurements, octetsOf)},
-		{"vmpls", setOf(&rv.VMPLs, vmplOf)},
-		{"host_data", setOf(&rv.HostData, octetsOf)},
-		{"id_keys", setOf(&rv.IDKeys, octetsOf)},
-		{"author_keys", setOf(&rv.AuthorKeys, octetsOf)},
-		{"family_ids", setOf(&rv.FamilyIDs, octetsOf)},
-		{"image_ids", setOf(&rv.ImageIDs, octetsOf)},
-		{"min_guest_svn", value(&rv.MinGuestSVN, plainOf)},
-		{"lines", setOf(&rv.Lines, lineNamed)},
-		{"keys", setOf(&rv.Keys, keyNamed)},
-		{"chips", setOf(&rv.Chips, chipOf)},
-		{"deny_chips", listOf(&rv.DenyChips, chipOf)},
-		{"csps", setOf(&rv.CSPs, cspOf)},
-		{"floors", listOf(&rv.Floors, floorOf)},
-		{"v2_floors", listOf(&rv.V2Floors, lineFloorOf)},
-		{"allow_any_tcb", value(&rv.AllowAnyTCB, plainOf)},
-		{"allow_any_v2_tcb", value(&rv.AllowAnyV2TCB, plainOf)},
-		{"allow_debug", value(&rv.AllowDebug, plainOf)},
-		{"allow_migration", value(&rv.AllowMigration, plainOf)},
-		{"allow_cxl", value(&rv.AllowCXL, plainOf)},
-		{"allow_smt", value(&rv.AllowSMT, plainOf)},
-		{"min_abi", value(&rv.MinABI, abiOf)},
-		{"require_policy", bitsOf(&rv.RequirePolicy, policyBit)},
-		{"require_platform", bitsOf(&rv.RequirePlatform, platformBit)},
-		{"deny_platform", bitsOf(&rv.DenyPlatform, platformBit)},
-		{"allow_platform", bitsOf(&rv.AllowPlatform, unnamedPlatformBit)},
-		{"min_launch_mitigations", bitsOf(&rv.MinLaunchMitigations, numberedBit)},
-		{"min_current_mitigations", bitsOf(&rv.MinCurrentMitigations, numberedBit)},
-		{"require_committed", value(&rv.RequireCommitted, plainOf)},
+func (rv *ReferenceValues) members() []refvalues.Member {
+	return []refvalues.Member{
+		{Name: "measurements", Decode: refvalues.Set(&rv.Measurements, refvalues.Fixed)},
+		{Name: "vmpls", Decode: refvalues.Set(&rv.VMPLs, vmplOf)},
+		{Name: "host_data", Decode: refvalues.Set(&rv.HostData, refvalues.Fixed)},
+		{Name: "id_keys", Decode: refvalues.Set(&rv.IDKeys, refvalues.Fixed)},
+		{Name: "author_keys", Decode: refvalues.Set(&rv.AuthorKeys, refvalues.Fixed)},
+		{Name: "family_ids", Decode: refvalues.Set(&rv.FamilyIDs, refvalues.Fixed)},
+		{Name: "image_ids", Decode: refvalues.Set(&rv.ImageIDs, refvalues.Fixed)},
+		{Name: "min_guest_svn", Decode: refvalues.Value(&rv.MinGuestSVN, refvalues.Plain)},
+		{Name: "lines", Decode: refvalues.Set(&rv.Lines, lineNamed)},
+		{Name: "keys", Decode: refvalues.Set(&rv.Keys, keyNamed)},
+		{Name: "chips", Decode: refvalues.Set(&rv.Chips, chipOf)},
+		{Name: "deny_chips", Decode: refvalues.List(&rv.DenyChips, chipOf)},
+		{Name: "csps", Decode: refvalues.Set(&rv.CSPs, cspOf)},
+		{Name: "floors", Decode: refvalues.List(&rv.Floors, floorOf)},
+		{Name: "v2_floors", Decode: refvalues.List(&rv.V2Floors, lineFloorOf)},
+		{Name: "allow_any_tcb", Decode: refvalues.Value(&rv.AllowAnyTCB, refvalues.Plain)},
+		{Name: "allow_any_v2_tcb", Decode: refvalues.Value(&rv.AllowAnyV2TCB, refvalues.Plain)},
+		{Name: "allow_debug", Decode: refvalues.Value(&rv.AllowDebug, refvalues.Plain)},
+		{Name: "allow_migration", Decode: refvalues.Value(&rv.AllowMigration, refvalues.Plain)},
+		{Name: "allow_cxl", Decode: refvalues.Value(&rv.AllowCXL, refvalues.Plain)},
+		{Name: "allow_smt", Decode: refvalues.Value(&rv.AllowSMT, refvalues.Plain)},
+		{Name: "min_abi", Decode: refvalues.Value(&rv.MinABI, abiOf)},
+		{Name: "require_policy", Decode: refvalues.Bits(&rv.RequirePolicy, policyBit)},
+		{Name: "require_platform", Decode: refvalues.Bits(&rv.RequirePlatform, platformBit)},
+		{Name: "deny_platform", Decode: refvalues.Bits(&rv.DenyPlatform, platformBit)},
+		{Name: "allow_platform", Decode: refvalues.Bits(&rv.AllowPlatform, unnamedPlatformBit)},
+		{Name: "min_launch_mitigations", Decode: refvalues.Bits(&rv.MinLaunchMitigations, refvalues.NumberedBit)},
+		{Name: "min_current_mitigations", Decode: refvalues.Bits(&rv.MinCurrentMitigations, refvalues.NumberedBit)},
+		{Name: "require_committed", Decode: refvalues.Value(&rv.RequireCommitted, refvalues.Plain)},
 	}
-}
-
-// decodeObject decodes object by members and returns which of them it has.
-func decodeObject(object []byte, members []member) (has map[string]bool, err error) {
-	var raw map[string]json.RawMessage
-	if err := strictjson.Unmarshal(object, &raw); err != nil {
-		return nil, err
-	}
-	has = map[string]bool{}
-	for _, m := range members {
-		text, ok := raw[m.name]
-		if !ok {
-			continue
-		}
-		if err := m.decode(text); err != nil {
-			return nil, fmt.Errorf("%s: %w", m.name, err)
-		}
-		has[m.name] = true
-	}
-	for _, name := range slices.Sorted(maps.Keys(raw)) {
-		if !has[name] {
-			return nil, fmt.Errorf("unknown member %.40q", name)
-		}
-	}
-	return has, nil
-}
-
-// decodeWhole is decodeObject of an object that must have all members.
-func decodeWhole(object []byte, members []member) error {
-	has, err := decodeObject(object, members)
-	if err != nil {
-		return err
-	}
-	for _, m := range members {
-		if !has[m.name] {
-			return fmt.Errorf("%s is missing", m.name)
-		}
-	}
-	return nil
-}
-
-// value decodes one value.
-func value[T any](into *T, decode func(json.RawMessage) (T, error)) func(json.RawMessage) error {
-	return func(raw json.RawMessage) (err error) {
-		*into, err = decode(raw)
-		return err
-	}
-}
-
-// listOf decodes a list.
-func listOf[T any](into *[]T, decode func(json.RawMessage) (T, error)) func(json.RawMessage) error {
-	return func(raw json.RawMessage) error {
-		elements, err := plainOf[[]json.RawMessage](raw)
-		if err != nil {
-			return err
-		}
-		ts := make([]T, len(elements))
-		for i, element := range elements {
-			if ts[i], err = decode(element); err != nil {
-				return fmt.Errorf("element %d: %w", i+1, err)
-			}
-		}
-		*into = ts
-		return nil
-	}
-}
-
-// setOf decodes a list, or "*" for anything.
-func setOf[T comparable](into *evidence.Set[T], decode func(json.RawMessage) (T, error)) func(json.RawMessage) error {
-	return func(raw json.RawMessage) error {
-		if string(raw) == `"*"` {
-			*into = evidence.Anything[T]()
-			return nil
-		}
-		var ts []T
-		if err := listOf(&ts, decode)(raw); err != nil {
-			return err
-		}
-		*into = evidence.OneOf(ts...)
-		return nil
-	}
-}
-
-// bitsOf decodes a list of bits into the number that has them.
-func bitsOf[T ~uint64](into *T, decode func(json.RawMessage) (T, error)) func(json.RawMessage) error {
-	return func(raw json.RawMessage) error {
-		var bits []T
-		if err := listOf(&bits, decode)(raw); err != nil {
-			return err
-		}
-		*into = 0
-		for _, bit := range bits {
-			*into |= bit
-		}
-		return nil
-	}
-}
-
-// plainOf decodes what encoding/json knows.
-func plainOf[T any](raw json.RawMessage) (t T, err error) {
-	err = strictjson.Unmarshal(raw, &t)
-	return t, err
 }
 
 func asItIs(raw json.RawMessage) (json.RawMessage, error) { return raw, nil }
 
-// octetsOf decodes lower-case hexadecimal of exactly the length of T.
-func octetsOf[T [16]byte | [32]byte | [48]byte | ChipID](raw json.RawMessage) (t T, err error) {
-	b, err := plainOf[strictjson.Hex](raw)
-	if err != nil {
-		return t, err
-	}
-	if len(b) != len(t) {
-		return t, fmt.Errorf("%d bytes, not %d", len(b), len(t))
-	}
-	for i := range b {
-		t[i] = b[i]
-	}
-	return t, nil
-}
-
 func chipOf(raw json.RawMessage) (ChipID, error) {
-	chip, err := octetsOf[ChipID](raw)
+	chip, err := refvalues.Fixed[ChipID](raw)
 	if err == nil && chip == (ChipID{}) {
 		err = errors.New("no chip has the id zero")
 	}
@@ -226,7 +101,7 @@ func chipOf(raw json.RawMessage) (ChipID, error) {
 }
 
 func vmplOf(raw json.RawMessage) (uint32, error) {
-	vmpl, err := plainOf[uint32](raw)
+	vmpl, err := refvalues.Plain[uint32](raw)
 	if err == nil && vmpl > 3 {
 		err = fmt.Errorf("VMPL %d, not 0 to 3", vmpl)
 	}
@@ -234,39 +109,25 @@ func vmplOf(raw json.RawMessage) (uint32, error) {
 }
 
 func cspOf(raw json.RawMessage) (string, error) {
-	csp, err := plainOf[string](raw)
+	csp, err := refvalues.Plain[string](raw)
 	if err == nil && csp == "" {
 		err = errors.New("no provider has an empty id")
 	}
 	return csp, err
 }
 
-// named decodes the name of one of ts.
-func named[T fmt.Stringer](raw json.RawMessage, ts ...T) (t T, err error) {
-	name, err := plainOf[string](raw)
-	if err != nil {
-		return t, err
-	}
-	for _, t := range ts {
-		if t.String() == name {
-			return t, nil
-		}
-	}
-	return t, fmt.Errorf("unknown name %.40q", name)
-}
-
-func lineNamed(raw json.RawMessage) (Line, error)   { return named(raw, Milan, Genoa, Turin) }
-func keyNamed(raw json.RawMessage) (KeyKind, error) { return named(raw, VCEK, VLEK) }
+func lineNamed(raw json.RawMessage) (Line, error)   { return refvalues.Named(raw, Milan, Genoa, Turin) }
+func keyNamed(raw json.RawMessage) (KeyKind, error) { return refvalues.Named(raw, VCEK, VLEK) }
 
 // abiOf decodes a version such as "1.51".
 func abiOf(raw json.RawMessage) (v ABI, err error) {
-	s, err := plainOf[string](raw)
+	s, err := refvalues.Plain[string](raw)
 	if err != nil {
 		return ABI{}, err
 	}
 	major, minor, _ := strings.Cut(s, ".")
-	if v.Major, err = plainOf[uint8](json.RawMessage(major)); err == nil {
-		v.Minor, err = plainOf[uint8](json.RawMessage(minor))
+	if v.Major, err = refvalues.Plain[uint8](json.RawMessage(major)); err == nil {
+		v.Minor, err = refvalues.Plain[uint8](json.RawMessage(minor))
 	}
 	if err != nil || fmt.Sprintf("%d.%d", v.Major, v.Minor) != s {
 		return ABI{}, errors.New("not a version such as 1.51")
@@ -274,56 +135,27 @@ func abiOf(raw json.RawMessage) (v ABI, err error) {
 	return v, nil
 }
 
-// flagNamed decodes the name of one of flags.
-func flagNamed[T ~uint64](raw json.RawMessage, flags []flag[T]) (T, error) {
-	name, err := plainOf[string](raw)
-	if err != nil {
-		return 0, err
-	}
-	at := slices.IndexFunc(flags, func(f flag[T]) bool { return f.name == name })
-	if at < 0 {
-		return 0, fmt.Errorf("unknown bit %.40q", name)
-	}
-	return flags[at].bit, nil
+func policyBit(raw json.RawMessage) (GuestPolicy, error) {
+	return refvalues.NamedBit(raw, policyFlags())
 }
 
-func policyBit(raw json.RawMessage) (GuestPolicy, error) { return flagNamed(raw, policyFlags()) }
-
-// platformBit decodes the name of a bit of PLATFORM_INFO, or the number of one
-// that has none.
 func platformBit(raw json.RawMessage) (PlatformInfo, error) {
-	if raw[0] == '"' {
-		return flagNamed(raw, platformFlags())
-	}
-	return unnamedPlatformBit(raw)
+	return refvalues.Bit(raw, platformFlags())
 }
 
 func unnamedPlatformBit(raw json.RawMessage) (PlatformInfo, error) {
-	bit, err := numberedBit(raw)
-	if err == nil && PlatformInfo(bit)&KnownPlatformInfo != 0 {
-		err = errors.New("a bit that has a name")
-	}
-	return PlatformInfo(bit), err
-}
-
-// numberedBit decodes the number of a bit, 0 to 63.
-func numberedBit(raw json.RawMessage) (uint64, error) {
-	n, err := plainOf[uint8](raw)
-	if err == nil && n > 63 {
-		err = fmt.Errorf("bit %d, not 0 to 63", n)
-	}
-	return 1 << n, err
+	return refvalues.UnnamedBit(raw, platformFlags())
 }
 
 // floorOf decodes a Floor. Its processors must be of one Line, which is that of
 // its TCBs.
 func floorOf(raw json.RawMessage) (f Floor, err error) {
 	var tcbs rawMinimum
-	if err := decodeWhole(raw, append([]member{
-		{"family", value(&f.Family, plainOf)},
-		{"min_model", value(&f.MinModel, plainOf)},
-		{"max_model", value(&f.MaxModel, plainOf)},
-		{"steppings", setOf(&f.Steppings, plainOf)},
+	if err := refvalues.Whole(raw, append([]refvalues.Member{
+		{Name: "family", Decode: refvalues.Value(&f.Family, refvalues.Plain)},
+		{Name: "min_model", Decode: refvalues.Value(&f.MinModel, refvalues.Plain)},
+		{Name: "max_model", Decode: refvalues.Value(&f.MaxModel, refvalues.Plain)},
+		{Name: "steppings", Decode: refvalues.Set(&f.Steppings, refvalues.Plain)},
 	}, tcbs.members()...)); err != nil {
 		return Floor{}, err
 	}
@@ -343,7 +175,7 @@ func floorOf(raw json.RawMessage) (f Floor, err error) {
 // lineFloorOf decodes a LineFloor.
 func lineFloorOf(raw json.RawMessage) (f LineFloor, err error) {
 	var tcbs rawMinimum
-	if err := decodeWhole(raw, append([]member{{"line", value(&f.Line, lineNamed)}}, tcbs.members()...)); err != nil {
+	if err := refvalues.Whole(raw, append([]refvalues.Member{{Name: "line", Decode: refvalues.Value(&f.Line, lineNamed)}}, tcbs.members()...)); err != nil {
 		return LineFloor{}, err
 	}
 	f.Minimum, err = tcbs.of(f.Line)
@@ -353,11 +185,11 @@ func lineFloorOf(raw json.RawMessage) (f LineFloor, err error) {
 // rawMinimum is a Minimum whose Line is not known yet.
 type rawMinimum struct{ reported, committed, launch json.RawMessage }
 
-func (m *rawMinimum) members() []member {
-	return []member{
-		{"reported", value(&m.reported, asItIs)},
-		{"committed", value(&m.committed, asItIs)},
-		{"launch", value(&m.launch, asItIs)},
+func (m *rawMinimum) members() []refvalues.Member {
+	return []refvalues.Member{
+		{Name: "reported", Decode: refvalues.Value(&m.reported, asItIs)},
+		{Name: "committed", Decode: refvalues.Value(&m.committed, asItIs)},
+		{Name: "launch", Decode: refvalues.Value(&m.launch, asItIs)},
 	}
 }
 
@@ -386,14 +218,14 @@ func tcbOn(line Line, raw json.RawMessage) (TCB, error) {
 	if string(raw) == `"*"` {
 		return t, nil
 	}
-	members := []member{
-		{"bootloader", value(&t.Bootloader, plainOf)},
-		{"tee", value(&t.TEE, plainOf)},
-		{"firmware", value(&t.Firmware, plainOf)},
-		{"microcode", value(&t.Microcode, plainOf)},
+	members := []refvalues.Member{
+		{Name: "bootloader", Decode: refvalues.Value(&t.Bootloader, refvalues.Plain)},
+		{Name: "tee", Decode: refvalues.Value(&t.TEE, refvalues.Plain)},
+		{Name: "firmware", Decode: refvalues.Value(&t.Firmware, refvalues.Plain)},
+		{Name: "microcode", Decode: refvalues.Value(&t.Microcode, refvalues.Plain)},
 	}
 	if line == Turin {
-		members = append(members, member{"fmc", value(&t.FMC, plainOf)})
+		members = append(members, refvalues.Member{Name: "fmc", Decode: refvalues.Value(&t.FMC, refvalues.Plain)})
 	}
-	return t, decodeWhole(raw, members)
+	return t, refvalues.Whole(raw, members)
 }

@@ -91,8 +91,8 @@ func TestDecodeMembers(t *testing.T) {
 		}
 	}
 	for _, m := range new(ReferenceValues).members() {
-		if !tried[m.name] {
-			t.Errorf("%s was not tried", m.name)
+		if !tried[m.Name] {
+			t.Errorf("%s was not tried", m.Name)
 		}
 	}
 }
@@ -275,7 +275,7 @@ func TestDecodeRefuses(t *testing.T) {
 func TestMembersAreFields(t *testing.T) {
 	var members, fields []string
 	for _, m := range new(ReferenceValues).members() {
-		members = append(members, strings.ReplaceAll(m.name, "_", ""))
+		members = append(members, strings.ReplaceAll(m.Name, "_", ""))
 	}
 	for f := range reflect.TypeFor[ReferenceValues]().Fields() {
 		fields = append(fields, strings.ToLower(f.Name))
@@ -299,19 +299,19 @@ func TestMembersAreDocumented(t *testing.T) {
 	}
 	var members []string
 	for _, m := range new(ReferenceValues).members() {
-		members = append(members, m.name)
+		members = append(members, m.Name)
 	}
 	if !slices.Equal(rows, members) {
 		t.Errorf("documented %v\n  members %v", rows, members)
 	}
 	for _, f := range policyFlags() {
-		if !strings.Contains(section, "`"+f.name+"`") {
-			t.Errorf("bit %s of POLICY is not documented", f.name)
+		if !strings.Contains(section, "`"+f.Name+"`") {
+			t.Errorf("bit %s of POLICY is not documented", f.Name)
 		}
 	}
 	for _, f := range platformFlags() {
-		if !strings.Contains(section, "`"+f.name+"`") {
-			t.Errorf("bit %s of PLATFORM_INFO is not documented", f.name)
+		if !strings.Contains(section, "`"+f.Name+"`") {
+			t.Errorf("bit %s of PLATFORM_INFO is not documented", f.Name)
 		}
 	}
 }
