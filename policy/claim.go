@@ -15,6 +15,7 @@ import (
 //	In        Want is a list and the claim is one of it
 //	NotIn     Want is a list of values of the claim's kind and the claim is none of it
 //	AtLeast   both are numbers and the claim is not lower
+//	AtMost    both are numbers and the claim is not higher
 //
 // The zero Claim accepts nothing.
 type Claim struct {
@@ -66,6 +67,10 @@ func (c Claim) holds(got evidence.Value) bool {
 		n, ok := got.Uint()
 		least, known := c.Want.Uint()
 		return ok && known && n >= least
+	case evidence.AtMost:
+		n, ok := got.Uint()
+		most, known := c.Want.Uint()
+		return ok && known && n <= most
 	}
 	return false
 }

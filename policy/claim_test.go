@@ -54,15 +54,21 @@ func TestClaim(t *testing.T) {
 		{"svn", evidence.AtLeast, text("1"), false},
 		{"line", evidence.AtLeast, num(0), false},
 		{"debug", evidence.AtLeast, evidence.Bool(false), false},
+		{"svn", evidence.AtMost, num(7), true},
+		{"svn", evidence.AtMost, num(8), true},
+		{"svn", evidence.AtMost, num(6), false},
+		{"svn", evidence.AtMost, text("9"), false},
+		{"line", evidence.AtMost, num(9), false},
 
 		{"svn", "", num(7), false},
-		{"svn", "at most", num(7), false},
+		{"svn", "near", num(7), false},
 
 		// A claim that is not there satisfies nothing.
 		{"absent", evidence.Equal, num(0), false},
 		{"absent", evidence.In, list(num(0)), false},
 		{"absent", evidence.NotIn, list(num(1)), false},
 		{"absent", evidence.AtLeast, num(0), false},
+		{"absent", evidence.AtMost, num(9), false},
 		{"missing", evidence.Equal, evidence.Value{}, false},
 		{"missing", evidence.In, list(evidence.Value{}), false},
 		{"missing", evidence.NotIn, list(num(1)), false},
@@ -73,6 +79,7 @@ func TestClaim(t *testing.T) {
 		{"svn", evidence.In, evidence.Value{}, false},
 		{"svn", evidence.NotIn, evidence.Value{}, false},
 		{"svn", evidence.AtLeast, evidence.Value{}, false},
+		{"svn", evidence.AtMost, evidence.Value{}, false},
 	} {
 		c := policy.Claim{Name: tt.claim, Op: tt.op, Want: tt.want}
 		ms := c.Appraise(v)
