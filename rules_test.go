@@ -11,8 +11,10 @@ import (
 
 var (
 	_ policy.Rule       = snp.ReferenceValues{}
+	_ policy.Rule       = tdx.ReferenceValues{}
 	_ policy.Rule       = teebroker.LaunchClaim{}
 	_ evidence.Verifier = (*snp.Verifier)(nil)
+	_ evidence.Verifier = (*tdx.Verifier)(nil)
 	_ evidence.Verifier = (*tdx.Verifier)(nil)
 	_ nonce.Issuer      = (*nonce.HMAC)(nil)
 	_ nonce.Recipe      = nonce.V1{}

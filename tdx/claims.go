@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/internal/refvalues"
 	"github.com/teebroker/teebroker/tdx/internal/abi"
 )
 
@@ -87,26 +88,20 @@ func yieldAll(groups ...func() []claim) iter.Seq2[string, evidence.Value] {
 	}
 }
 
-// attribute is a bit of Attributes under its name.
-type attribute struct {
-	name string
-	bit  Attributes
-}
-
-func attributes() []attribute {
-	return []attribute{
-		{"debug", Debug},
-		{"hgs_plus_prof", HGSPlusProf},
-		{"perf_prof", PerfProf},
-		{"pmt_prof", PMTProf},
-		{"icssd", ICSSD},
-		{"lass", LASS},
-		{"sept_ve_disable", SEPTVEDisable},
-		{"migratable", Migratable},
-		{"pks", PKS},
-		{"kl", KL},
-		{"tpa", TPA},
-		{"perfmon", Perfmon},
+func attributeFlags() []refvalues.Flag[Attributes] {
+	return []refvalues.Flag[Attributes]{
+		{Name: "debug", Bit: Debug},
+		{Name: "hgs_plus_prof", Bit: HGSPlusProf},
+		{Name: "perf_prof", Bit: PerfProf},
+		{Name: "pmt_prof", Bit: PMTProf},
+		{Name: "icssd", Bit: ICSSD},
+		{Name: "lass", Bit: LASS},
+		{Name: "sept_ve_disable", Bit: SEPTVEDisable},
+		{Name: "migratable", Bit: Migratable},
+		{Name: "pks", Bit: PKS},
+		{Name: "kl", Bit: KL},
+		{Name: "tpa", Bit: TPA},
+		{Name: "perfmon", Bit: Perfmon},
 	}
 }
 
@@ -119,8 +114,8 @@ func (q Quote) tdClaims() []claim {
 		octets("tdx.user_data", user[:]),
 		num("tdx.td_attributes", q.Attributes()),
 	}
-	for _, f := range attributes() {
-		cs = append(cs, flag("tdx.td_attributes."+f.name, q.Attributes()&f.bit != 0))
+	for _, f := range attributeFlags() {
+		cs = append(cs, flag("tdx.td_attributes."+f.Name, q.Attributes()&f.Bit != 0))
 	}
 	cs = append(cs,
 		num("tdx.xfam", q.XFAM()),
@@ -151,7 +146,11 @@ func (q Quote) moduleClaims() []claim {
 		octets("tdx.tee_tcb_svn", svn[:]),
 	}
 	if svn2, ok := q.TEETCBSVN2(); ok {
-		cs = append(cs, octets("tdx.tee_tcb_svn2", svn2[:]))
+		cs = append(cs,
+			num("tdx.module.current_version", svn2.ModuleVersion()),
+			num("tdx.module.current_svn", svn2.Module()),
+			octets("tdx.tee_tcb_svn2", svn2[:]),
+		)
 	}
 	return cs
 }
