@@ -43,21 +43,30 @@ type file struct {
 //     DER or, any number in a file, in PEM. An ARK signs all CAs of its line, so
 //     its list answers to both names of the line;
 //   - certificate tables of SEV-SNP, for the VCEK and VLEK in them. A list in a
-//     table came with evidence and is never taken.
+//     table came with evidence and is never taken;
+//   - TCB Info of TDX and identities of its quoting enclave, as Intel publishes
+//     them, with the chain that signed them wherever under path it is: in PEM, or
+//     escaped as in the headers of a PCS or PCCS. Such chains answer to no name;
+//   - lists of Intel's root and of its PCK CAs in DER, PEM or hexadecimal.
 //
-// Anything else is ignored, as [Files.All] tells. So are CA certificates, because
-// trust anchors never come from a Source, and in folders symbolic links, what is
-// no regular file, and files of more than 4 MiB.
+// Anything else is ignored, as [Files.All] tells. So are other CA certificates,
+// because trust anchors never come from a Source, and in folders symbolic links,
+// what is no regular file, and files of more than 4 MiB.
 //
 // It is an error if path can't be read, all of it, or has more than 4096 files
-// and folders, 64 MiB, or folders nested more than 8 deep. Files are read once: to
+// and folders, 64 MiB, folders nested more than 8 deep, or 64 certificates of
+// issuers. Files are read once: to
 // see what changed since, call Dir again.
 func Dir(path string) (*Files, error) {
-	r := reader{found: found{}}
+	r := reader{found: found{named: map[string][]candidate{}}}
 	if err := r.read(path); err != nil {
 		return nil, fmt.Errorf("collateral: %w", err)
 	}
-	return &Files{r.found.sorted(), r.files}, nil
+	sorted, err := r.found.sorted()
+	if err != nil {
+		return nil, fmt.Errorf("collateral: %s: %w", path, err)
+	}
+	return &Files{sorted, r.files}, nil
 }
 
 // Get implements [evidence.Source]. Of several candidates the one issued last is

@@ -8,15 +8,18 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"slices"
 	"testing"
 
 	"github.com/google/go-sev-guest/verify/testdata"
+	intel "github.com/google/go-tdx-guest/testing/testdata"
 
 	"github.com/teebroker/teebroker/internal/pki"
 	"github.com/teebroker/teebroker/snp"
 	"github.com/teebroker/teebroker/snp/snptest"
+	"github.com/teebroker/teebroker/tdx"
 )
 
 // guidVCEK marks a VCEK in a certificate table: AMD 56421.
@@ -50,18 +53,24 @@ func FuzzSort(f *testing.F) {
 		nil, []byte("-----BEGIN "), crl, inPEM, vcek.Data, vcek.PEM().Data, slices.Concat(inPEM, vcek.PEM().Data),
 		snptest.CertTable(vcek.PEM(), snptest.Entry{GUID: [16]byte{1}, Data: inPEM}),
 		snptest.CertTable(snptest.Entry{GUID: vcek.GUID, Data: crl}),
+		intel.TcbInfoBody, intel.QeIdentityBody, intel.PckCrlBody, intel.RootCrlBody,
+		fmt.Appendf(nil, "%x\n", intel.RootCrlBody), []byte("Chain: -----BEGIN%20CERTIFICATE-----%0A"),
 	} {
 		f.Add(file)
 	}
 	f.Fuzz(func(t *testing.T, file []byte) {
-		all := found{}
+		all := found{named: map[string][]candidate{}}
 		names := all.add(file)
-		if len(names) != len(all) || !slices.IsSorted(names) {
-			t.Errorf("%q for %d names", names, len(all))
+		if len(names) != len(all.named) || !slices.IsSorted(names) {
+			t.Errorf("%q for %d names", names, len(all.named))
 		}
-		for name, cs := range all.sorted() {
+		sorted, err := all.sorted()
+		if err != nil && len(all.issuers) <= maxIssuers {
+			t.Error(err)
+		}
+		for name, cs := range sorted {
 			for _, c := range cs {
-				if !slices.Contains(names, name) || !slices.Contains(snp.NamesOf(c.Data), name) {
+				if !slices.Contains(names, name) || !slices.Contains(append(snp.NamesOf(c.Data), tdx.NamesOf(c.Data)...), name) {
 					t.Errorf("filed as %s", name)
 				}
 				_, err := x509.ParseCertificate(c.Data)
