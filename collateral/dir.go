@@ -36,8 +36,8 @@ type file struct {
 	names []string
 }
 
-// Dir returns a Source of the files under path, a folder or one file. It sorts
-// them by what they hold, whatever they are called:
+// Dir returns a Source of the files under paths, folders or files. It sorts them
+// by what they hold, whatever they are called:
 //
 //   - certificates of VCEKs and VLEKs of SEV-SNP, and lists that an ARK issued, in
 //     DER or, any number in a file, in PEM. An ARK signs all CAs of its line, so
@@ -45,7 +45,7 @@ type file struct {
 //   - certificate tables of SEV-SNP, for the VCEK and VLEK in them. A list in a
 //     table came with evidence and is never taken;
 //   - TCB Info of TDX and identities of its quoting enclave, as Intel publishes
-//     them, with the chain that signed them wherever under path it is: in PEM, or
+//     them, with the chain that signed them wherever under paths it is: in PEM, or
 //     escaped as in the headers of a PCS or PCCS. Such chains answer to no name;
 //   - lists of Intel's root and of its PCK CAs in DER, PEM or hexadecimal.
 //
@@ -53,18 +53,20 @@ type file struct {
 // because trust anchors never come from a Source, and in folders symbolic links,
 // what is no regular file, and files of more than 4 MiB.
 //
-// It is an error if path can't be read, all of it, or has more than 4096 files
+// It is an error if paths can't be read, all of them, or have more than 4096 files
 // and folders, 64 MiB, folders nested more than 8 deep, or 64 certificates of
 // issuers. Files are read once: to
 // see what changed since, call Dir again.
-func Dir(path string) (*Files, error) {
+func Dir(paths ...string) (*Files, error) {
 	r := reader{found: found{named: map[string][]candidate{}}}
-	if err := r.read(path); err != nil {
-		return nil, fmt.Errorf("collateral: %w", err)
+	for _, path := range paths {
+		if err := r.read(path); err != nil {
+			return nil, fmt.Errorf("collateral: %w", err)
+		}
 	}
 	sorted, err := r.found.sorted()
 	if err != nil {
-		return nil, fmt.Errorf("collateral: %s: %w", path, err)
+		return nil, fmt.Errorf("collateral: %w", err)
 	}
 	return &Files{sorted, r.files}, nil
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/teebroker/teebroker/tdx"
 )
 
-// maxIssuers bounds the certificates under a path that may have signed its documents.
+// maxIssuers bounds the certificates under all paths that may have signed its documents.
 const maxIssuers = 64
 
 // found is what answers to each name, and which certificates may be of issuers.

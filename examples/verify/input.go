@@ -73,14 +73,18 @@ func (o *options) readPolicy() (*policy.Policy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.policy, err)
 	}
+	// The person at the keyboard said so.
 	if o.allowNoRevocation {
-		p.AllowSkipped = []string{"revocation"} // the person at the keyboard said so
+		p.AllowSkipped = append(p.AllowSkipped, "revocation")
+	}
+	if o.allowNoTCB {
+		p.AllowSkipped = append(p.AllowSkipped, "tcb")
 	}
 	return p, nil
 }
 
 func (o *options) readTrust() (t trust, err error) {
-	t = trust{now: o.now, skipRevocation: o.allowNoRevocation}
+	t = trust{now: o.now, skipRevocation: o.allowNoRevocation, skipTCB: o.allowNoTCB}
 	if t.anchors, err = readAnchors(o.roots); err != nil {
 		return trust{}, err
 	}
@@ -92,26 +96,22 @@ func (o *options) readTrust() (t trust, err error) {
 // go with evidence: the first VEK and the first certificate table. If there are
 // more, the Source knows each VEK by the name of its chip.
 func readEndorsements(paths []string) (evidence.Source, []evidence.Item, error) {
-	sources := []evidence.Source{collateral.Fixed{}}
+	files, err := collateral.Dir(paths...)
+	if err != nil {
+		return nil, nil, err
+	}
 	var items []evidence.Item
-	for _, path := range paths {
-		files, err := collateral.Dir(path)
+	for file, names := range files.All() {
+		if !slices.Contains(paths, file) && len(names) == 0 {
+			continue // a folder may have anything
+		}
+		b, err := cli.ReadFile(file, maxFile)
 		if err != nil {
 			return nil, nil, err
 		}
-		sources = append(sources, files)
-		for file, names := range files.All() {
-			if file != path && len(names) == 0 {
-				continue // a folder may have anything
-			}
-			b, err := cli.ReadFile(file, maxFile)
-			if err != nil {
-				return nil, nil, err
-			}
-			items = addItem(items, b)
-		}
+		items = addItem(items, b)
 	}
-	return collateral.First(sources...), items, nil
+	return files, items, nil
 }
 
 // addItem adds the Item that file is good for, unless there is one of its type.

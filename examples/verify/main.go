@@ -32,7 +32,7 @@ const about = `
 Is this evidence genuine and current, and is it acceptable?
 
 FILE is evidence as the hardware made it: for AMD SEV-SNP a report of 1184
-bytes. Flags come before FILE. Genuine means that every check of the format
+bytes, for Intel TDX a quote. Flags come before FILE. Genuine means that every check of the format
 passed, up to the vendor's root and its revocation lists.
 
   verify -endorsements vcek.der,milan.crl report.bin
@@ -48,6 +48,15 @@ read with the clock of its time:
   verify -endorsements certs/ -binding 5f0c… -policy policy.json report.bin
   verify -endorsements vcek.der -allow-no-revocation -at 2025-06-01T00:00:00Z -json report.bin
 
+A quote needs Intel's collateral: TCB Info, QE identity, their issuer chains, and
+the lists of the PCK CA and of the root, as a folder of files of any name:
+
+  verify -endorsements tdx-collateral/ quote.bin
+  verify -endorsements lists/ -allow-no-tcb quote.bin
+
+How up to date its platform is, is a claim, tdx.tcb.status: a quote that is
+OutOfDate is genuine.
+
 With -policy and without -binding everything but the binding is judged. In the
 JSON, accepted is null without -policy and false for what is not authentic, and
 format is "unknown" if FILE looks like no evidence at all.`
@@ -61,19 +70,20 @@ type options struct {
 	now               time.Time
 	binding           evidence.Binding // zero: none given
 	allowNoRevocation bool
+	allowNoTCB        bool
 	json              bool
 }
 
 func setup(fs *flag.FlagSet) cli.Action {
 	o := options{now: time.Now()}
 	fs.Func("format", "the evidence is of this `FORMAT`: auto, snp, tdx, cca or vtpm (default auto)", o.setFormat)
-	fs.Var(&o.endorsements, "endorsements", "files and folders `PATH,…` with VCEK or VLEK, certificate table, CRLs")
+	fs.Var(&o.endorsements, "endorsements", "files and folders `PATH,…` with VCEK or VLEK, certificate table, TDX collateral, CRLs")
 	fs.Var(&o.roots, "roots", "files `PEM,…` with the trust anchors to use instead of the vendors'")
 	fs.StringVar(&o.policy, "policy", "", "judge by the policy document `FILE`")
 	fs.Func("at", "judge validity at this `TIME`, such as 2025-06-01T00:00:00Z (default now)", o.setTime)
 	fs.Func("binding", "what must have been signed: `HEX` of up to 64 bytes", o.setBinding)
 	fs.BoolVar(&o.allowNoRevocation, "allow-no-revocation", false, "do without revocation lists: nothing is known of stolen keys")
-	fs.Bool("allow-no-tcb", false, "TDX: signatures and chain only; means nothing to the other formats")
+	fs.BoolVar(&o.allowNoTCB, "allow-no-tcb", false, "TDX: do without TCB Info and QE identity: nothing is known of the platform's TCB, nor that the quoting enclave is Intel's; means nothing to the other formats")
 	fs.BoolVar(&o.json, "json", false, "print one JSON object")
 	return func(args []string, stdout io.Writer) (bool, error) {
 		if len(args) != 1 {
@@ -94,7 +104,7 @@ func (o *options) setFormat(s string) error {
 		}
 	}
 	switch s {
-	case "tdx", "cca", "vtpm":
+	case "cca", "vtpm":
 		return fmt.Errorf("%s is not supported yet", s)
 	}
 	return errors.New("no such format")

@@ -2,11 +2,9 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 
 	"github.com/teebroker/teebroker/examples/internal/cli"
-	"github.com/teebroker/teebroker/snp"
 )
 
 // anchor is a certificate that the person at the keyboard trusts. Its name
@@ -32,29 +30,6 @@ func readAnchors(paths []string) (anchors []anchor, err error) {
 		}
 	}
 	return anchors, nil
-}
-
-// snpAnchors returns those of anchors that are AMD's by name, by Line.
-func snpAnchors(anchors []anchor) (found []snp.Anchors, err error) {
-	for line := snp.Milan; line <= snp.Turin; line++ {
-		name := line.String()
-		a := snp.Anchors{Line: line}
-		for _, want := range []struct {
-			name string
-			der  *[]byte
-		}{{"ARK-" + name, &a.ARK}, {"SEV-" + name, &a.ASK}, {"SEV-VLEK-" + name, &a.ASVK}} {
-			if *want.der, err = only(anchors, want.name); err != nil {
-				return nil, err
-			}
-		}
-		if a.ARK != nil {
-			found = append(found, a)
-		}
-	}
-	if found == nil {
-		return nil, errors.New("-roots: no ARK of AMD")
-	}
-	return found, nil
 }
 
 // only returns the certificate called name, nil if there is none, and an error
