@@ -23,7 +23,7 @@ func (d *fakeDevice) GetRawQuote(reportData [64]byte) ([]byte, error) {
 
 // quoteFrom runs quote on a guest whose device is d, or that has none.
 func quoteFrom(d *fakeDevice, args ...string) (int, string) {
-	open := func() (device, error) {
+	open := func(string) (device, error) {
 		if d == nil {
 			return nil, errors.New("nothing found")
 		}

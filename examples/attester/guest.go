@@ -14,6 +14,12 @@ import (
 	"github.com/teebroker/teebroker/snp"
 )
 
+// The TEEs, as flags and results call them.
+const (
+	teeSNP = "snp"
+	teeTDX = "tdx"
+)
+
 // guest is which guest is meant, as the flags say.
 type guest struct {
 	tee      string
@@ -27,25 +33,36 @@ type guest struct {
 // guestFlags registers the flags that several commands share.
 func guestFlags(fs *flag.FlagSet) *guest {
 	g := &guest{}
-	fs.Func("tee", "`TEE` of the guest: snp", g.setTEE)
+	fs.Func("tee", "`TEE` of the guest: snp or tdx", g.setTEE)
 	fs.StringVar(&g.dir, "simulate", "", "use the simulated platform in the folder `DIR`, made at first use")
-	fs.Func("product", "`LINE` of the simulated chip: Milan, Genoa or Turin (default Turin)", g.setLine)
+	fs.Func("product", "`LINE` of the simulated chip of SEV-SNP: Milan, Genoa or Turin (default Turin)", g.setLine)
 	fs.Func("tenant", "`TENANT` the simulated guest was launched for (default \"default\")", g.setTenant)
 	fs.Func("instance", "`UUID` of the instance the simulated guest was launched for", g.setInstance)
-	fs.Func("host-data", "HOST_DATA of the simulated guest: `HEX` of up to 32 bytes, instead of the one for -tenant and -instance", g.setHostData)
+	fs.Func("host-data", "HOST_DATA or MRCONFIGID of the simulated guest: `HEX` of up to 32 bytes, instead of the one for -tenant and -instance", g.setHostData)
 	return g
 }
 
 func (g *guest) setTEE(s string) error {
 	switch s {
-	case "snp":
+	case teeSNP, teeTDX:
 		g.tee = s
 		return nil
-	case "tdx", "cca":
+	case "cca":
 		return fmt.Errorf("%s is not supported yet", s)
 	}
 	return errors.New("no such TEE")
 }
+
+// title returns what people call the TEE.
+func (g *guest) title() string {
+	if g.tee == teeTDX {
+		return "TDX"
+	}
+	return "SEV-SNP"
+}
+
+// errProduct is the error of a product of AMD for a TD.
+var errProduct = cli.Usagef("-product is of SEV-SNP")
 
 func (g *guest) setLine(s string) error {
 	for line := snp.Milan; line <= snp.Turin; line++ {
@@ -101,7 +118,7 @@ func (g *guest) product() snp.Line {
 	return g.line
 }
 
-// launchData returns the HOST_DATA of the guest: as given, or its launch
+// launchData returns the HOST_DATA of the guest, or how its MRCONFIGID starts: as given, or its launch
 // identity, or zero for a guest that was launched for nobody in particular.
 func (g *guest) launchData() ([32]byte, error) {
 	switch {

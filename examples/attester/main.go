@@ -20,7 +20,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 }
 
 // attester returns the program, with open to find the device of a real guest.
-func attester(open func() (device, error)) cli.Group {
+func attester(open func(tee string) (device, error)) cli.Group {
 	return cli.Group{
 		Name: "attester",
 		About: `

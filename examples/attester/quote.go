@@ -26,9 +26,24 @@ const (
 	tableFile = "certificates.bin" // as the host delivered it
 	vekFile   = "vcek.der"
 	crlFile   = "vcek.crl"
+
+	tcbInfoFile    = "tcb_info.json"
+	tcbChainFile   = "tcb_info_chain.pem"
+	qeIdentityFile = "qe_identity.json"
+	qeChainFile    = "qe_identity_chain.pem"
+	pckCRLFile     = "pck_crl.der"
+	rootCRLFile    = "root_ca_crl.der"
 )
 
-func quoteCommand(open func() (device, error)) cli.Command {
+// endorsementFiles returns all of them.
+func endorsementFiles() []string {
+	return []string{
+		tableFile, vekFile, crlFile,
+		tcbInfoFile, tcbChainFile, qeIdentityFile, qeChainFile, pckCRLFile, rootCRLFile,
+	}
+}
+
+func quoteCommand(open func(tee string) (device, error)) cli.Command {
 	return cli.Command{
 		Name: "attester quote",
 		About: `
@@ -38,8 +53,9 @@ Evidence goes to FILE as the hardware made it, what endorses it to the folder
 FILE.endorsements. In a confidential VM:
 
   attester quote -tee snp -report-data 5f0c… -out report.bin
+  attester quote -tee tdx -report-data 5f0c… -out quote.bin
 
-From a simulated Genoa, as a guest launched for an instance of tenant acme:
+What endorses a quote of a real TD is for the verifier to get from Intel. From a simulated Genoa, as a guest launched for an instance of tenant acme:
 
   attester quote -tee snp -simulate sim -product Genoa -tenant acme \
     -instance 7d1f0b3e-5c1a-4f8e-9b52-0c6a3a6f2d11 -report-data 5f0c… -out report.bin`,
@@ -47,7 +63,7 @@ From a simulated Genoa, as a guest launched for an instance of tenant acme:
 	}
 }
 
-func setupQuote(fs *flag.FlagSet, open func() (device, error)) cli.Action {
+func setupQuote(fs *flag.FlagSet, open func(tee string) (device, error)) cli.Action {
 	var data evidence.Binding
 	var out string
 	g := guestFlags(fs)
@@ -78,18 +94,21 @@ func setupQuote(fs *flag.FlagSet, open func() (device, error)) cli.Action {
 }
 
 // quote asks the simulated platform or the device.
-func (g *guest) quote(open func() (device, error), data evidence.Binding) (quote, error) {
+func (g *guest) quote(open func(tee string) (device, error), data evidence.Binding) (quote, error) {
+	if g.tee == teeTDX && g.line != 0 {
+		return quote{}, errProduct
+	}
 	if g.dir != "" {
 		return g.simulatedQuote(context.Background(), data)
 	}
 	if g.simulatedOnly() {
 		return quote{}, cli.Usagef("-product, -tenant, -instance and -host-data describe a simulated guest: they need -simulate")
 	}
-	d, err := open()
+	d, err := open(g.tee)
 	if err != nil {
-		return quote{}, fmt.Errorf("no SEV-SNP guest device here: %w; -simulate DIR does without", err)
+		return quote{}, fmt.Errorf("no %s guest device here: %w; -simulate DIR does without", g.title(), err)
 	}
-	return deviceQuote(d, data)
+	return g.deviceQuote(d, data)
 }
 
 // write replaces file and the folder beside it. Files of other names in the
@@ -99,7 +118,7 @@ func (q quote) write(file string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	for _, name := range []string{tableFile, vekFile, crlFile} {
+	for _, name := range endorsementFiles() {
 		if err := q.writeEndorsement(filepath.Join(dir, name), q.endorsements[name]); err != nil {
 			return err
 		}

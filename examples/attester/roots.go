@@ -7,6 +7,7 @@ import (
 
 	"github.com/teebroker/teebroker/examples/internal/cli"
 	"github.com/teebroker/teebroker/snp"
+	"github.com/teebroker/teebroker/tdx/tdxtest"
 )
 
 func rootsCommand() cli.Command {
@@ -15,8 +16,9 @@ func rootsCommand() cli.Command {
 		About: `
 Write the trust anchors of a simulated platform to a PEM file, for verify -roots.
 
-They are of every line that a quote was made of so far; of Turin, which is then
-made, if there was none:
+They are of every line of SEV-SNP that a quote was made of so far, and of TDX if
+there was a quote of it. If there was none at all they are of Turin, which is then
+made:
 
   attester roots -simulate sim -out roots.pem
   verify -roots roots.pem -endorsements report.bin.endorsements report.bin`,
@@ -45,7 +47,7 @@ func setupRoots(fs *flag.FlagSet) cli.Action {
 // simulatedRoots returns the anchors of every platform in dir as PEM.
 func simulatedRoots(dir string) ([]byte, error) {
 	ps, err := openPlatforms(dir)
-	if err == nil && len(ps) == 0 {
+	if err == nil && len(ps) == 0 && !hasTDX(dir) {
 		ps = make([]*platform, 1)
 		ps[0], err = openPlatform(dir, snp.Turin)
 	}
@@ -60,5 +62,12 @@ func simulatedRoots(dir string) ([]byte, error) {
 			}
 		}
 	}
-	return roots, nil
+	if !hasTDX(dir) {
+		return roots, nil
+	}
+	p, err := openTDX(dir)
+	if err != nil {
+		return nil, err
+	}
+	return append(roots, tdxtest.PEM(p.intel.Anchors()...)...), nil
 }

@@ -41,7 +41,9 @@ Print as JSON what a simulated guest would be measured as, for registering it.
   attester show -simulate sim
   attester show -simulate sim -product Milan -tenant acme -instance 7d1f0b3e-5c1a-4f8e-9b52-0c6a3a6f2d11
 
-The member policy is a policy document that accepts this guest on this chip, at
+  attester show -tee tdx -simulate sim
+
+For SEV-SNP, the member policy is a policy document that accepts this guest on this chip, at
 its TCB or above, and nothing else:
 
   attester show -simulate sim | jq .policy > policy.json
@@ -59,7 +61,13 @@ func setupShow(fs *flag.FlagSet) cli.Action {
 		case g.dir == "":
 			return false, cli.Usagef("-simulate is required")
 		}
-		s, err := g.show()
+		var s any
+		var err error
+		if g.tee == teeTDX {
+			s, err = g.showTDX()
+		} else {
+			s, err = g.show()
+		}
 		if err != nil {
 			return false, err
 		}
@@ -80,7 +88,7 @@ func (g *guest) show() (shown, error) {
 	chip, digest := p.chip.ID(), measurement()
 	root := sha256.Sum256(p.amd.Anchors()[0].ARK)
 	out := shown{
-		TEE: "snp", Format: string(snp.Format), Line: g.product().String(),
+		TEE: teeSNP, Format: string(snp.Format), Line: g.product().String(),
 		Family: p.chip.Family, Model: p.chip.Model, Stepping: p.chip.Stepping,
 		Chip:        hex.EncodeToString(chip[:]),
 		Measurement: hex.EncodeToString(digest[:]),

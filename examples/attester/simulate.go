@@ -111,6 +111,9 @@ func (g *guest) simulatedQuote(ctx context.Context, data evidence.Binding) (quot
 	if err != nil {
 		return quote{}, err
 	}
+	if g.tee == teeTDX {
+		return simulatedTDXQuote(ctx, g.dir, hostData, data)
+	}
 	p, err := openPlatform(g.dir, g.product())
 	if err != nil {
 		return quote{}, err
