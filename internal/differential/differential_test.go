@@ -228,7 +228,7 @@ func TestInterrupted(t *testing.T) {
 	l := testLab(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	p := plan{seed: 3, start: 7, n: 20, workers: 2}
+	p := plan{tee: "snp", seed: 3, start: 7, n: 20, workers: 2}
 	got := p.run(ctx, l)
 	var out strings.Builder
 	if p.report(&out, l, got) != explained || got.cases != 0 {
@@ -244,7 +244,7 @@ func TestParse(t *testing.T) {
 	if err != nil || p.seed != 4 || p.start != 2 || p.n != 9 {
 		t.Errorf("%+v, %v", p, err)
 	}
-	for _, args := range [][]string{{"-tee", "tdx"}, {"x"}, {"-n", "-1"}, {"-start", "9", "-n", "8"}, {"-x"}} {
+	for _, args := range [][]string{{"-tee", "cca"}, {"x"}, {"-n", "-1"}, {"-start", "9", "-n", "8"}, {"-x"}} {
 		if status := program(t.Context(), args, io.Discard, io.Discard); status != unusable {
 			t.Errorf("%v: status %d", args, status)
 		}

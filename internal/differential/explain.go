@@ -12,16 +12,16 @@ import (
 	"github.com/teebroker/teebroker/snp/snptest"
 )
 
-// An explanation is why go-sev-guest refuses what we accept. It holds only if the
-// evidence has the property and the error is the one that the property gives.
+// An explanation is why the other one refuses a case that we accept. It holds only
+// if the evidence has the property and the error is the one that the property gives.
 // docs/differential.md says why accepting is right.
-type explanation struct {
+type explanation[C any] struct {
 	name  string
-	holds func(c *testCase, theirs error) bool
+	holds func(c C, theirs error) bool
 }
 
-func explanations() []explanation {
-	return []explanation{
+func explanations() []explanation[*testCase] {
+	return []explanation[*testCase]{
 		{"processor model", unknownModel},
 		{"stepping above 15", greatStepping},
 		{"product name of version 2", productName},
@@ -38,14 +38,17 @@ func explanations() []explanation {
 
 // explain returns why go-sev-guest refused c, which we accept, or false if any
 // part of its error has no explanation.
-func explain(c *testCase, theirs error) (string, bool) {
+func explain(c *testCase, theirs error) (string, bool) { return explainBy(explanations(), c, theirs) }
+
+// explainBy explains by the first of xs that holds for each part of an error.
+func explainBy[C any](xs []explanation[C], c C, theirs error) (string, bool) {
 	var names []string
 	for _, err := range parts(theirs) {
-		i := slices.IndexFunc(explanations(), func(x explanation) bool { return x.holds(c, err) })
+		i := slices.IndexFunc(xs, func(x explanation[C]) bool { return x.holds(c, err) })
 		if i < 0 {
 			return "", false
 		}
-		if name := explanations()[i].name; !slices.Contains(names, name) {
+		if name := xs[i].name; !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}

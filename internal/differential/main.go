@@ -24,8 +24,9 @@ const (
 const about = `Usage: go run ./internal/differential [flags]
 
 Gives the same evidence, genuine and simulated, mutated in structured ways, to
-package snp and to go-sev-guest: with the same roots, the same CRL, the same
-clock and the same report data asked for. Prints how often they agree, and by
+package snp and to go-sev-guest, or to package tdx and to go-tdx-guest: with the
+same roots, the same lists and documents, the same clock and the same report data
+asked for. Prints how often they agree, and by
 what check or for what known reason they do not: docs/differential.md. On an
 interrupt it stops, prints what it has, and how to go on.
 
@@ -52,9 +53,9 @@ func program(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "differential: %v\n", err)
 		return unusable
 	}
-	defer logger.Init("go-sev-guest", false, false, io.Discard).Close() // it logs to stderr if nobody says otherwise
-	fmt.Fprintln(stderr, "making RSA keys")
-	l, err := newLab()
+	defer logger.Init("differential", false, false, io.Discard).Close() // both log if nobody says otherwise
+	fmt.Fprintln(stderr, "making keys")
+	l, err := newComparison(p.tee)
 	if err != nil {
 		fmt.Fprintf(stderr, "differential: %v\n", err)
 		return unusable
@@ -66,12 +67,20 @@ func program(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return p.report(stdout, l, p.run(ctx, l))
 }
 
+// newComparison returns the lab of tee.
+func newComparison(tee string) (comparison, error) {
+	if tee == "tdx" {
+		return newTDXLab()
+	}
+	return newLab()
+}
+
 // report writes what came of p and returns the exit status.
-func (p plan) report(w io.Writer, l *lab, t *tally) int {
+func (p plan) report(w io.Writer, l comparison, t *tally) int {
 	l.describe(w)
 	t.print(w, p)
 	if next := p.start + t.cases; next < p.n {
-		fmt.Fprintf(w, "\nInterrupted. To go on:\n  go run ./internal/differential -tee snp -seed %d -start %d -n %d\n", p.seed, next, p.n)
+		fmt.Fprintf(w, "\nInterrupted. To go on:\n  go run ./internal/differential -tee %s -seed %d -start %d -n %d\n", p.tee, p.seed, next, p.n)
 	}
 	if t.failures > 0 {
 		return unexplained
@@ -84,7 +93,7 @@ func parse(args []string, stdout io.Writer) (plan, error) {
 	var p plan
 	fs := flag.NewFlagSet("differential", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	tee := fs.String("tee", "snp", "the `format` to compare; there is one so far")
+	fs.StringVar(&p.tee, "tee", "snp", "the `format` to compare: snp or tdx")
 	fs.Uint64Var(&p.seed, "seed", 1, "the `seed` of all cases")
 	fs.Uint64Var(&p.start, "start", 0, "the first `case`, to go on with a run that was interrupted")
 	fs.Uint64Var(&p.n, "n", 10_000, "the `number` of cases, those before -start included")
@@ -99,8 +108,8 @@ func parse(args []string, stdout io.Writer) (plan, error) {
 		return p, err
 	case fs.NArg() != 0:
 		return p, fmt.Errorf("argument %q", fs.Arg(0))
-	case *tee != "snp":
-		return p, fmt.Errorf("no TEE %q", *tee)
+	case p.tee != "snp" && p.tee != "tdx":
+		return p, fmt.Errorf("no TEE %q", p.tee)
 	case p.start > p.n:
 		return p, errors.New("-start is after -n")
 	}

@@ -12,8 +12,26 @@ import (
 	"github.com/teebroker/teebroker/evidence"
 )
 
-// plan is which cases to run, and how. The result depends on seed, start and n only.
+// comparison is what is compared: a lab of a TEE.
+type comparison interface {
+	// describe writes which evidence is used.
+	describe(io.Writer)
+
+	// try makes case index of seed and asks both for their verdict.
+	try(seed, index uint64) outcome
+}
+
+// outcome is what came of a case.
+type outcome struct {
+	index uint64
+	result
+	reproduce func() string // the case in full
+}
+
+// plan is which cases to run, and how. The result depends on tee, seed, start and n
+// only.
 type plan struct {
+	tee            string
 	seed, start, n uint64
 	workers        int
 
@@ -24,7 +42,7 @@ type plan struct {
 // run runs the cases from start up to but not including n, or as many of them as
 // it can before ctx ends: then the cases run are still those from start on
 // without a gap.
-func (p plan) run(ctx context.Context, l *lab) *tally {
+func (p plan) run(ctx context.Context, l comparison) *tally {
 	t := newTally()
 	var next atomic.Uint64
 	next.Store(p.start)
@@ -36,8 +54,7 @@ func (p plan) run(ctx context.Context, l *lab) *tally {
 				if i >= p.n {
 					return
 				}
-				c := l.generate(p.seed, i)
-				t.add(c, l.judge(c))
+				t.add(l.try(p.seed, i))
 			}
 		})
 	}
@@ -71,9 +88,10 @@ const (
 	failure
 )
 
-// judge asks both for their verdict.
-func (l *lab) judge(c *testCase) result {
-	r := result{ours: ours(c), theirs: theirs(c)}
+// weigh returns what two verdicts make together. explain says why the other one
+// refuses what we accept, if there is a known reason.
+func weigh(ours, theirs error, explain func() (string, bool)) result {
+	r := result{ours: ours, theirs: theirs}
 	var refused *evidence.Error
 	switch {
 	case r.ours != nil && !errors.As(r.ours, &refused):
@@ -87,9 +105,22 @@ func (l *lab) judge(c *testCase) result {
 	default:
 		var ok bool
 		r.class = failure
-		if r.detail, ok = explain(c, r.theirs); ok {
+		if r.detail, ok = explain(); ok {
 			r.class = onlyWeAccept
 		}
 	}
 	return r
+}
+
+// try implements comparison.
+func (l *lab) try(seed, index uint64) outcome {
+	c := l.generate(seed, index)
+	r := l.judge(c)
+	return outcome{index, r, func() string { return c.reproduce(r) }}
+}
+
+// judge asks both for their verdict.
+func (l *lab) judge(c *testCase) result {
+	theirs := theirs(c)
+	return weigh(ours(c), theirs, func() (string, bool) { return explain(c, theirs) })
 }

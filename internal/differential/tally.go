@@ -39,7 +39,7 @@ func newTally() *tally {
 	return t
 }
 
-func (t *tally) add(c *testCase, r result) {
+func (t *tally) add(r outcome) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.cases++
@@ -49,7 +49,7 @@ func (t *tally) add(c *testCase, r result) {
 		return
 	}
 	t.failures++
-	t.kept = append(t.kept, kept{c.index, c.reproduce(r)})
+	t.kept = append(t.kept, kept{r.index, r.reproduce()})
 	slices.SortFunc(t.kept, func(a, b kept) int { return int(int64(a.index) - int64(b.index)) })
 	t.kept = t.kept[:min(len(t.kept), keptFailures)]
 }
