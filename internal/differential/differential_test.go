@@ -244,6 +244,9 @@ func TestParse(t *testing.T) {
 	if err != nil || p.seed != 4 || p.start != 2 || p.n != 9 {
 		t.Errorf("%+v, %v", p, err)
 	}
+	if p, err := parse([]string{"-tee", "tdx"}, io.Discard); err != nil || p.tee != "tdx" {
+		t.Errorf("%+v, %v", p, err)
+	}
 	for _, args := range [][]string{{"-tee", "cca"}, {"x"}, {"-n", "-1"}, {"-start", "9", "-n", "8"}, {"-x"}} {
 		if status := program(t.Context(), args, io.Discard, io.Discard); status != unusable {
 			t.Errorf("%v: status %d", args, status)

@@ -74,8 +74,7 @@ func unknownModel(c *testCase, err error) bool {
 		says(err, "could not be verified by any trusted roots. Last error: <nil>")
 }
 
-// greatStepping: it writes the report anew before it verifies the signature, and
-// keeps 4 bits of CPUID_STEP.
+// greatStepping: it takes steppings of 4 bits.
 func greatStepping(c *testCase, err error) bool {
 	return c.report[offsetVersion] > 2 && c.report[offsetStepping] > 15 &&
 		says(err, "report signature verification error")

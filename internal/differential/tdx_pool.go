@@ -93,7 +93,9 @@ func tdxPlatforms(intel *tdxtest.Intel) ([]*tdxPlatform, error) {
 			{"PCK certificate valid for this second", func(c *tdxtest.Certificate) { c.NotBefore, c.NotAfter = now(), now() }},
 			{"PCK certificate by the root", func(c *tdxtest.Certificate) { c.By = tdxtest.Root }},
 			{"PCK certificate by and of the root", func(c *tdxtest.Certificate) { c.By, c.Issuer = tdxtest.Root, tdxtest.Name("Intel SGX Root CA") }},
-			{"PCK certificate by TCB signing", func(c *tdxtest.Certificate) { c.By, c.Issuer = tdxtest.TCBSigning, tdxtest.Name("Intel SGX TCB Signing") }},
+			{"PCK certificate by TCB signing", func(c *tdxtest.Certificate) {
+				c.By, c.Issuer = tdxtest.TCBSigning, tdxtest.Name("Intel SGX TCB Signing")
+			}},
 			{"PCK certificate of another name", func(c *tdxtest.Certificate) { c.Subject = tdxtest.Name("Intel SGX TCB Signing") }},
 			{"PCK certificate without SGX extension", func(c *tdxtest.Certificate) { c.SGX = nil }},
 			{"PCK certificate without FMSPC", func(c *tdxtest.Certificate) { c.SGX = slices.Delete(c.SGX, 3, 4) }},
