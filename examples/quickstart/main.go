@@ -1,7 +1,7 @@
 // Command quickstart shows the whole protocol in one process, with nothing
 // installed: genuine AMD evidence is verified and refused for what it says, a
 // simulated confidential VM gets its key, and then everything is tried that must
-// not work.
+// not work; the same in short with Intel TDX.
 //
 //	go run ./examples/quickstart
 //
@@ -19,7 +19,7 @@ import (
 
 func main() {
 	if len(os.Args) > 1 {
-		fmt.Fprintln(os.Stderr, "quickstart takes no flags: it verifies genuine AMD evidence, releases a key to a simulated\nconfidential VM, and tries what must not work.\n\nExit status: 0 if everything went as it must, 1 if not.")
+		fmt.Fprintln(os.Stderr, "quickstart takes no flags: it verifies genuine AMD and Intel evidence, releases keys to\nsimulated confidential VMs, and tries what must not work.\n\nExit status: 0 if everything went as it must, 1 if not.")
 		os.Exit(2)
 	}
 	os.Exit(run(context.Background(), os.Stdout))
@@ -29,7 +29,7 @@ func main() {
 func run(ctx context.Context, w io.Writer) int {
 	began := time.Now()
 	t := &transcript{w: w}
-	for _, chapter := range []func(context.Context, *transcript) error{genuine, release} {
+	for _, chapter := range []func(context.Context, *transcript) error{genuine, release, genuineTDX, releaseTDX} {
 		if err := chapter(ctx, t); err != nil {
 			fmt.Fprintln(w, "\nquickstart can't go on:", err)
 			return 1

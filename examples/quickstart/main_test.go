@@ -24,7 +24,11 @@ func TestRun(t *testing.T) {
 		"nobody named the simulated platform: refused, untrusted",
 		"stored answer, to the byte\n",
 		"with a new receipt\n",
-		"All 19 steps went as they must",
+		"missing is who signed TCB Info and QE identity",
+		"not checked: [tcb]",
+		"launched as the neighbour: refused, denied",
+		"that its host may debug: refused, denied",
+		"All 28 steps went as they must",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the transcript lacks %q", want)

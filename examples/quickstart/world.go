@@ -55,6 +55,13 @@ func newWorld() (*world, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.broker, err = newBroker(w.store, evidence.Verifiers{snp.Format: verifier}, roots(w.amd))
+	return w, err
+}
+
+// newBroker returns a broker with keys of its own. A simulated platform proves
+// nothing: a broker takes it only if its root is named, and its state marked.
+func newBroker(store *memory.Store, verifiers evidence.Verifiers, simulated [][32]byte) (*teebroker.Broker, error) {
 	identity, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
 		return nil, err
@@ -65,14 +72,11 @@ func newWorld() (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.broker, err = teebroker.New(teebroker.Config{
-		Verifier: evidence.Verifiers{snp.Format: verifier}, Issuer: issuer, Identity: identity,
-		Nonces: w.store, Directory: w.store, Secrets: w.store, Ledger: w.store,
-		// A simulated platform proves nothing. A broker takes it only if it is
-		// named, and its state marked.
-		SimulatedRoots: roots(w.amd), SimulatedState: true,
+	return teebroker.New(teebroker.Config{
+		Verifier: verifiers, Issuer: issuer, Identity: identity,
+		Nonces: store, Directory: store, Secrets: store, Ledger: store,
+		SimulatedRoots: simulated, SimulatedState: true,
 	})
-	return w, err
 }
 
 func roots(amd *snptest.AMD) (sums [][32]byte) {
