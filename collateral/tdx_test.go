@@ -113,6 +113,28 @@ func TestDirTDX(t *testing.T) {
 	}
 }
 
+// What is given as files apart belongs together as well as in a folder.
+func TestDirOfSeveralPaths(t *testing.T) {
+	var paths []string
+	for name, data := range setFiles(simulatedIntel()) {
+		paths = append(paths, filepath.Join(write(t, map[string][]byte{name: data}), name))
+	}
+	f, err := collateral.Dir(paths...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := f.Get(t.Context(), tdx.QEIdentityName())
+	if err != nil || len(got) != 1 || len(got[0].Issuer) == 0 {
+		t.Errorf("%d identities, %v", len(got), err)
+	}
+	if _, err := collateral.Dir(append(paths, filepath.Join(t.TempDir(), "none"))...); err == nil {
+		t.Error("a path that is not there is passed over")
+	}
+	if f, err := collateral.Dir(); err != nil || f == nil {
+		t.Errorf("no paths: %v", err)
+	}
+}
+
 // Of several sets the one issued last comes first, each with the chain that signed it.
 func TestDirTDXNewestFirst(t *testing.T) {
 	n := simulatedIntel()

@@ -19,6 +19,7 @@ import (
 type tdxVector struct {
 	Name       string
 	File       string
+	NotBefore  time.Time `json:"pck_not_before"`
 	Collateral []struct {
 		Set      string
 		Complete bool
@@ -68,16 +69,10 @@ func TestGenuineQuotes(t *testing.T) {
 				judged++
 				at := c.UseTime
 				if at.IsZero() {
-					at = time.Date(2023, 3, 2, 12, 0, 0, 0, time.UTC) // when the lists were current
+					at = v.NotBefore.AddDate(0, 0, 1) // at no time the whole set is current
 				}
 				got, a := ask(t, "-endorsements", set, "-at", at.Format(time.RFC3339), file)
 				if !c.Complete {
-					if c.UseTime.IsZero() {
-						if got != 1 || a.Authentic {
-							t.Errorf("status %d, %+v", got, a)
-						}
-						return
-					}
 					want(t, got, a, "unavailable", "revocation")
 					return
 				}
