@@ -148,7 +148,7 @@ func statusOf(raw json.RawMessage) (Status, error) {
 		RelaunchAdvised, RelaunchAdvisedConfigurationNeeded, OutOfDate, OutOfDateConfigurationNeeded, NotSupported:
 		return s, nil
 	case Revoked:
-		return "", errors.New("Revoked is never accepted")
+		return "", fmt.Errorf("%s is never accepted", Revoked)
 	}
 	return "", fmt.Errorf("unknown name %.40q", name)
 }
