@@ -23,6 +23,7 @@ func FuzzJudge(f *testing.F) {
 	}
 	f.Add(report)
 	f.Add(report[:1183])
+	f.Add(vectors.Read(f, "tdx/quotes/gtg_sample_v5.bin"))
 	f.Add(bytes.Repeat([]byte{0xa7}, 1184))
 	f.Add([]byte(nil))
 	f.Fuzz(func(t *testing.T, raw []byte) {
