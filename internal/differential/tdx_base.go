@@ -103,7 +103,7 @@ func (l *tdxLab) simulate() error {
 // issued is when simulated documents and lists say that they were.
 func issued() time.Time { return now().AddDate(0, 0, -1) }
 
-// addGenuine adds a genuine quote, with nothing behind it but zeros, and a set.
+// addGenuine adds a genuine quote, without what follows it, and a set.
 func (l *tdxLab) addGenuine(w *tdxWorld, name string, raw []byte, set *tdxSet, at time.Time) {
 	if i := slices.IndexFunc(w.sets, func(s *tdxSet) bool { return s.name == set.name }); i < 0 {
 		w.sets = append(w.sets, set)
