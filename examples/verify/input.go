@@ -12,6 +12,7 @@ import (
 	"github.com/teebroker/teebroker/examples/internal/cli"
 	"github.com/teebroker/teebroker/policy"
 	"github.com/teebroker/teebroker/snp"
+	"github.com/teebroker/teebroker/tdx"
 )
 
 // maxFile bounds each file that is read, in bytes: evidence with its logs, a
@@ -69,7 +70,10 @@ func (o *options) readPolicy() (*policy.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := policy.Parse(doc, policy.Decoders{snp.Format: policy.Decoder(snp.DecodeReferenceValues)})
+	p, err := policy.Parse(doc, policy.Decoders{
+		snp.Format: policy.Decoder(snp.DecodeReferenceValues),
+		tdx.Format: policy.Decoder(tdx.DecodeReferenceValues),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.policy, err)
 	}

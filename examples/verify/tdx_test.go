@@ -264,3 +264,38 @@ func TestDetect(t *testing.T) {
 		}
 	}
 }
+
+// A policy document judges a TD: the same one, with and without debug.
+func TestPolicyOfTD(t *testing.T) {
+	zero := strings.Repeat("00", 48)
+	document := write(t, "policy.json", []byte(`{
+		"policy": "teebroker/1", "name": "td", "version": "1", "scope": "global",
+		"require": {"tdx-quote": [{
+			"mrtd": "*", "rtmr0": "*", "rtmr1": "*", "rtmr2": "*", "rtmr3": ["`+zero+`"], "mrconfigid": "*",
+			"mrowner": "*", "mrownerconfig": "*", "body_types": [2, 3], "allow_xfam": "*", "mrseam": "*", "allow_any_module": true,
+			"statuses": ["UpToDate"], "advisories": "*", "ppids": "*", "platform_instances": "*",
+			"allow_dynamic_platform": true, "allow_cached_keys": true, "allow_smt": true
+		}]}}`))
+	for _, test := range []struct {
+		name  string
+		guest tdxtest.TD
+		miss  string // the claim that is not acceptable, or "" for a yes
+	}{
+		{"no debug", tdxtest.TD{}, ""},
+		{"debug", tdxtest.TD{Attributes: tdx.Debug}, "tdx.td_attributes.debug"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := simulateTD(t, test.guest)
+			got, a := ask(t, "-roots", f.roots, "-endorsements", f.collateral, "-binding", hex.EncodeToString(signedFor), "-policy", document, f.quote)
+			if test.miss == "" {
+				if got != 0 || a.Accepted == nil || !*a.Accepted {
+					t.Errorf("status %d, %+v", got, a.Mismatches)
+				}
+				return
+			}
+			if got != 1 || a.Accepted == nil || *a.Accepted || !a.Authentic || len(a.Mismatches) != 1 || a.Mismatches[0].Claim != test.miss {
+				t.Errorf("status %d, %+v", got, a.Mismatches)
+			}
+		})
+	}
+}
