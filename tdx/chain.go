@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	_ "embed"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -105,21 +106,19 @@ func checkCertificateOf(c *x509.Certificate, name string) error {
 // isIntelName reports whether n is Intel's name with common name cn, no more and
 // no less.
 func isIntelName(n pkix.Name, cn string) bool {
-	want := map[string]string{
-		"2.5.4.6":  "US",
-		"2.5.4.8":  "CA",
-		"2.5.4.7":  "Santa Clara",
-		"2.5.4.10": "Intel Corporation",
-		"2.5.4.3":  cn,
-	}
-	for _, a := range n.Names {
-		id := a.Type.String()
-		if value, ok := want[id]; !ok || a.Value != any(value) {
+	attributes := [...]struct {
+		id    int // below 2.5.4
+		value string
+	}{{6, "US"}, {8, "CA"}, {7, "Santa Clara"}, {10, "Intel Corporation"}, {3, cn}}
+	for _, want := range attributes {
+		id := asn1.ObjectIdentifier{2, 5, 4, want.id}
+		if !slices.ContainsFunc(n.Names, func(a pkix.AttributeTypeAndValue) bool {
+			return a.Type.Equal(id) && a.Value == any(want.value)
+		}) {
 			return false
 		}
-		delete(want, id)
 	}
-	return len(want) == 0
+	return len(n.Names) == len(attributes)
 }
 
 // keyOf returns the key on P-256 that c is for, or nil.

@@ -6,6 +6,7 @@ import (
 	"encoding/asn1"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/teebroker/teebroker/tdx/internal/abi"
 )
@@ -90,32 +91,26 @@ func (p *PCK) parseConfiguration(x *members) {
 }
 
 // members are those of a SEQUENCE of SEQUENCE {OID, value} that were not taken
-// yet. The first error is kept; members inside of members share it.
+// yet. The first error is kept, and members inside of members are asked for theirs
+// in the end.
 type members struct {
-	values map[string]asn1.RawValue // by OID, as DER has it
-	inner  []*members
-	err    error
+	list  []memberDER
+	inner []*members
+	err   error
 }
 
+type memberDER struct{ ID, Value asn1.RawValue }
+
 func newMembers(der []byte) (*members, error) {
-	var list []struct {
-		ID    asn1.RawValue
-		Value asn1.RawValue
-	}
-	rest, err := asn1.Unmarshal(der, &list)
+	x := &members{}
+	rest, err := asn1.Unmarshal(der, &x.list)
 	if err != nil || len(rest) != 0 {
 		return nil, errors.New("not a SEQUENCE of members")
 	}
-	x := &members{values: make(map[string]asn1.RawValue, len(list))}
-	for _, m := range list {
-		id := string(m.ID.Bytes)
+	for _, m := range x.list {
 		if m.ID.Class != asn1.ClassUniversal || m.ID.Tag != asn1.TagOID || m.ID.IsCompound {
 			return nil, errors.New("not an OID")
 		}
-		if _, again := x.values[id]; again {
-			return nil, fmt.Errorf("%x twice", id)
-		}
-		x.values[id] = m.Value
 	}
 	return x, nil
 }
@@ -126,23 +121,26 @@ func (x *members) fail(id, why string) {
 	}
 }
 
-// take returns the content of the member id, which must have tag.
-func (x *members) take(id string, tag int) []byte {
-	v, ok := x.values[id]
-	switch {
-	case !ok:
+// take returns the member id, which must have tag. Another of the same id stays,
+// and is not expected in the end.
+func (x *members) take(id string, tag int) asn1.RawValue {
+	i := slices.IndexFunc(x.list, func(m memberDER) bool { return string(m.ID.Bytes) == id })
+	if i < 0 {
 		x.fail(id, "missing")
-	case v.Class != asn1.ClassUniversal || v.Tag != tag || v.IsCompound != (tag == asn1.TagSequence):
-		x.fail(id, "of another type")
-		v.Bytes = nil
+		return asn1.RawValue{}
 	}
-	delete(x.values, id)
-	return v.Bytes
+	v := x.list[i].Value
+	x.list = slices.Delete(x.list, i, i+1)
+	if v.Class != asn1.ClassUniversal || v.Tag != tag || v.IsCompound != (tag == asn1.TagSequence) {
+		x.fail(id, "of another type")
+		return asn1.RawValue{}
+	}
+	return v
 }
 
 // octets takes an OCTET STRING of exactly the size of dst.
 func (x *members) octets(id string, dst []byte) {
-	b := x.take(id, asn1.TagOctetString)
+	b := x.take(id, asn1.TagOctetString).Bytes
 	if len(b) != len(dst) {
 		x.fail(id, "of another size")
 	}
@@ -152,7 +150,7 @@ func (x *members) octets(id string, dst []byte) {
 // number takes an INTEGER or ENUMERATED from 0 to most, in the one way to write
 // it: 255 has a zero byte before it.
 func (x *members) number(id string, tag int, most uint32) uint32 {
-	b := x.take(id, tag)
+	b := x.take(id, tag).Bytes
 	if len(b) == 0 || b[0]&0x80 != 0 || len(b) > 1 && b[0] == 0 && b[1]&0x80 == 0 || len(b) > 3 {
 		x.fail(id, "not a number from 0")
 		return 0
@@ -169,7 +167,7 @@ func (x *members) number(id string, tag int, most uint32) uint32 {
 }
 
 func (x *members) boolean(id string) bool {
-	b := x.take(id, asn1.TagBoolean)
+	b := x.take(id, asn1.TagBoolean).Bytes
 	if !bytes.Equal(b, []byte{0}) && !bytes.Equal(b, []byte{0xFF}) {
 		x.fail(id, "not a BOOLEAN")
 		return false
@@ -179,9 +177,7 @@ func (x *members) boolean(id string) bool {
 
 // sequence takes a SEQUENCE of members.
 func (x *members) sequence(id string) *members {
-	v := x.values[id]
-	x.take(id, asn1.TagSequence)
-	in, err := newMembers(v.FullBytes)
+	in, err := newMembers(x.take(id, asn1.TagSequence).FullBytes)
 	if err != nil {
 		x.fail(id, err.Error())
 		in = &members{}
@@ -192,8 +188,8 @@ func (x *members) sequence(id string) *members {
 
 // end returns the first error, or that there is a member that nobody took.
 func (x *members) end() error {
-	for id := range x.values {
-		x.fail(id, "not expected")
+	for _, m := range x.list {
+		x.fail(string(m.ID.Bytes), "not expected")
 	}
 	for _, in := range x.inner {
 		if err := in.end(); err != nil && x.err == nil {
