@@ -1,0 +1,310 @@
+package tdx_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/tdx"
+	"github.com/teebroker/teebroker/tdx/internal/abi"
+)
+
+// What the Source may have that is none of the collateral asked for.
+func TestVerifyRefusesCollateral(t *testing.T) {
+	info, identity, rootCRL, pckCRL := tdx.TCBInfoName(fakeFMSPC), tdx.QEIdentityName(), tdx.RootCRLName(), tdx.PCKCRLName(tdx.PlatformCA)
+	checkOf := map[string]string{info: "tcb", identity: "tcb", rootCRL: "revocation", pckCRL: "revocation"}
+	for _, name := range []string{info, identity, rootCRL, pckCRL} {
+		for _, c := range []struct {
+			claim  string
+			edit   func(f *fake, s files)
+			reason evidence.Reason
+		}{
+			{"not there", func(_ *fake, s files) { delete(s, name) }, evidence.Unavailable},
+			{"no answers", func(_ *fake, s files) { s[name] = []evidence.Collateral{} }, evidence.Unavailable},
+			{"empty", func(_ *fake, s files) { s[name][0].Data = nil }, evidence.Unavailable},
+			{"garbage", func(_ *fake, s files) { s[name][0].Data = []byte("{garbage") }, evidence.Unavailable},
+			{"too long", func(_ *fake, s files) { s[name][0].Data = padded(s[name][0].Data, 2<<20) }, evidence.Unavailable},
+			{"trailing data", func(_ *fake, s files) { s[name][0].Data = append(s[name][0].Data, '0') }, evidence.Unavailable},
+			{"forged", func(_ *fake, s files) { flip(s[name][0].Data, len(s[name][0].Data)/3) }, evidence.Unavailable},
+			{"of another PKI", func(f *fake, s files) { s[name] = newFake(f.t).source()[name] }, evidence.Unavailable},
+			{"another document", func(_ *fake, s files) {
+				other := map[string]string{info: identity, identity: info, rootCRL: pckCRL, pckCRL: rootCRL}[name]
+				s[name] = s[other]
+			}, evidence.Unavailable},
+		} {
+			t.Run(name+" "+c.claim, func(t *testing.T) {
+				f := newFake(t)
+				cfg := f.config()
+				c.edit(f, cfg.Source.(files))
+				got, err := f.verifyQuote(cfg, f.quote())
+				wantRefused(t, got, err, c.reason, checkOf[name])
+			})
+		}
+		t.Run(name+" with white space", func(t *testing.T) {
+			f := newFake(t)
+			cfg := f.config()
+			c := &cfg.Source.(files)[name][0]
+			c.Data = padded(c.Data, 100)
+			if _, err := f.verifyQuote(cfg, f.quote()); err != nil {
+				t.Error(err)
+			}
+		})
+		t.Run(name+" behind too much garbage", func(t *testing.T) {
+			f := newFake(t)
+			cfg := f.config()
+			s := cfg.Source.(files)
+			s[name] = append(make([]evidence.Collateral, 16), s[name]...)
+			got, err := f.verifyQuote(cfg, f.quote())
+			wantRefused(t, got, err, evidence.Unavailable, checkOf[name])
+		})
+		t.Run(name+" found beside garbage", func(t *testing.T) {
+			f := newFake(t)
+			cfg := f.config()
+			s := cfg.Source.(files)
+			s[name] = append([]evidence.Collateral{{Data: []byte("{")}, {Data: []byte{0x30}, Issuer: []byte("x")}}, s[name]...)
+			if _, err := f.verifyQuote(cfg, f.quote()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	for _, c := range []struct {
+		claim  string
+		issuer func(*fake) []byte
+	}{
+		{"no issuer", func(*fake) []byte { return nil }},
+		{"no root", func(f *fake) []byte { return pemOf(f.signer) }},
+		{"three", func(f *fake) []byte { return pemOf(f.signer, f.root, f.root) }},
+		{"another root", func(f *fake) []byte { return pemOf(f.signer, newFake(f.t).root) }},
+		{"a signer of another root", func(f *fake) []byte { return pemOf(newFake(f.t).signer, f.root) }},
+		{"an issuer that is too long", func(f *fake) []byte {
+			return append(append(pemOf(f.signer), bytes.Repeat([]byte("\n"), 16<<10)...), pemOf(f.root)...)
+		}},
+		{"the PCK CA", func(f *fake) []byte { return pemOf(f.ca, f.root) }},
+		{"the PCK", func(f *fake) []byte { return pemOf(f.pck, f.root) }},
+		{"garbage", func(*fake) []byte { return []byte("-----BEGIN CERTIFICATE-----\n") }},
+	} {
+		for _, name := range []string{info, identity} {
+			t.Run(name+" issued by "+c.claim, func(t *testing.T) {
+				f := newFake(t)
+				cfg := f.config()
+				cfg.Source.(files)[name][0].Issuer = c.issuer(f)
+				got, err := f.verifyQuote(cfg, f.quote())
+				wantRefused(t, got, err, evidence.Unavailable, "tcb")
+			})
+		}
+	}
+}
+
+// padded returns data with n bytes of white space, as it is taken: after a document
+// in JSON, or a list in PEM.
+func padded(data []byte, n int) []byte {
+	if data[0] == 0x30 {
+		data = pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: data})
+	}
+	return append(bytes.Clone(data), bytes.Repeat([]byte(" "), n)...)
+}
+
+func flip(b []byte, i int) { b[i] ^= 1 }
+
+// A Source that fails is not one that has nothing.
+func TestVerifySaysWhyTheSourceFailed(t *testing.T) {
+	f := newFake(t)
+	cfg := f.config()
+	outage := errors.New("no route to Intel")
+	cfg.Source = failing{outage}
+	got, err := f.verifyQuote(cfg, f.quote())
+	wantRefused(t, got, err, evidence.Unavailable, "revocation")
+	if !errors.Is(err, outage) {
+		t.Errorf("the cause is lost: %v", err)
+	}
+}
+
+type failing struct{ err error }
+
+func (s failing) Get(context.Context, string) ([]evidence.Collateral, error) { return nil, s.err }
+
+func TestVerifyRefusesDocuments(t *testing.T) {
+	levels := func(o object) []any { return o["tcbLevels"].([]any) }
+	first := func(o object) object { return levels(o)[0].(object) }
+	platform := func(f *fake) object { return f.info }
+	module := func(f *fake) object { return f.info["tdxModuleIdentities"].([]any)[0].(object) }
+	identity := func(f *fake) object { return f.identity }
+	type edit func(*fake)
+	cases := map[string]edit{
+		"info: another id":                   func(f *fake) { f.info["id"] = "SGX" },
+		"info: version 2":                    func(f *fake) { f.info["version"] = 2 },
+		"info: version 4":                    func(f *fake) { f.info["version"] = 4 },
+		"info: tcbType 1":                    func(f *fake) { f.info["tcbType"] = 1 },
+		"info: no tcbType":                   func(f *fake) { delete(f.info, "tcbType") },
+		"info: another FMSPC":                func(f *fake) { f.info["fmspc"] = "90c06f010204" },
+		"info: a short FMSPC":                func(f *fake) { f.info["fmspc"] = "90c06f0102" },
+		"info: another PCEID":                func(f *fake) { f.info["pceId"] = "0001" },
+		"info: no module":                    func(f *fake) { delete(f.info, "tdxModule") },
+		"info: no levels":                    func(f *fake) { f.info["tcbLevels"] = []any{} },
+		"info: too many levels":              func(f *fake) { f.info["tcbLevels"] = make300(levels(f.info)[0]) },
+		"info: two levels of one TCB":        func(f *fake) { f.info["tcbLevels"] = append(levels(f.info), levels(f.info)[0]) },
+		"info: 15 components":                func(f *fake) { tcbOf(first(f.info))["sgxtcbcomponents"] = svns()[1:] },
+		"info: 17 components":                func(f *fake) { tcbOf(first(f.info))["tdxtcbcomponents"] = append(svns(), object{"svn": 0}) },
+		"info: a component without svn":      func(f *fake) { tcbOf(first(f.info))["sgxtcbcomponents"].([]any)[3] = object{} },
+		"info: an svn of 256":                func(f *fake) { tcbOf(first(f.info))["sgxtcbcomponents"].([]any)[3] = object{"svn": 256} },
+		"info: a negative svn":               func(f *fake) { tcbOf(first(f.info))["sgxtcbcomponents"].([]any)[3] = object{"svn": -1} },
+		"info: no pcesvn":                    func(f *fake) { delete(tcbOf(first(f.info)), "pcesvn") },
+		"info: null for an object":           func(f *fake) { first(f.info)["tcb"] = nil },
+		"info: an advisory that is no name":  func(f *fake) { first(f.info)["advisoryIDs"] = []any{"INTEL\n"} },
+		"info: an advisory that is too long": func(f *fake) { first(f.info)["advisoryIDs"] = []any{strings.Repeat("A", 65)} },
+		"info: too many advisories":          func(f *fake) { first(f.info)["advisoryIDs"] = make300("INTEL-SA-1") },
+		"module: another name":               func(f *fake) { module(f)["id"] = "TDX-01" },
+		"module: no digits":                  func(f *fake) { module(f)["id"] = "TDX_" },
+		"module: twice":                      func(f *fake) { f.info["tdxModuleIdentities"] = []any{module(f), module(f)} },
+		"module: too many":                   func(f *fake) { f.info["tdxModuleIdentities"] = make300(module(f)) },
+		"module: SWHardeningNeeded":          func(f *fake) { first(module(f))["tcbStatus"] = "SWHardeningNeeded" },
+		"module: mrsigner of another size":   func(f *fake) { module(f)["mrsigner"] = "00" },
+		"module: attributes not hexadecimal": func(f *fake) { module(f)["attributes"] = "zz00000000000000" },
+		"identity: of an SGX enclave":        func(f *fake) { f.identity["id"] = "QE" },
+		"identity: version 1":                func(f *fake) { f.identity["version"] = 1 },
+		"identity: no isvprodid":             func(f *fake) { delete(f.identity, "isvprodid") },
+		"identity: no mask":                  func(f *fake) { delete(f.identity, "attributesMask") },
+	}
+	for part, of := range map[string]func(*fake) object{"info": platform, "identity": identity} {
+		for claim, edit := range map[string]func(object){
+			"no issueDate":              func(o object) { delete(o, "issueDate") },
+			"issueDate of null":         func(o object) { o["issueDate"] = nil },
+			"issueDate of another form": func(o object) { o["issueDate"] = "2026-02-20" },
+			"no nextUpdate":             func(o object) { delete(o, "nextUpdate") },
+			"nextUpdate not after":      func(o object) { o["nextUpdate"] = o["issueDate"] },
+			"no evaluation number":      func(o object) { delete(o, "tcbEvaluationDataNumber") },
+			"a member in another case":  func(o object) { o["TcbLevels"] = []any{} },
+		} {
+			cases[part+": "+claim] = func(f *fake) { edit(of(f)) }
+		}
+	}
+	for part, of := range map[string]func(*fake) object{"info": platform, "module": module, "identity": identity} {
+		for claim, edit := range map[string]func(object){
+			"an unknown status":    func(l object) { l["tcbStatus"] = "Fine" },
+			"NotSupported":         func(l object) { l["tcbStatus"] = "NotSupported" },
+			"status in lower case": func(l object) { l["tcbStatus"] = "uptodate" },
+			"no status":            func(l object) { delete(l, "tcbStatus") },
+			"no date":              func(l object) { delete(l, "tcbDate") },
+			"no tcb":               func(l object) { delete(l, "tcb") },
+		} {
+			cases[part+": a level with "+claim] = func(f *fake) { edit(first(of(f))) }
+		}
+	}
+	for part, of := range map[string]func(*fake) object{"module": module, "identity": identity} {
+		cases[part+": no levels"] = func(f *fake) { delete(of(f), "tcbLevels") }
+		cases[part+": too many levels"] = func(f *fake) { of(f)["tcbLevels"] = make300(first(of(f))) }
+		cases[part+": two levels of one svn"] = func(f *fake) { of(f)["tcbLevels"] = append(levels(of(f)), first(of(f))) }
+		cases[part+": no isvsvn"] = func(f *fake) { first(of(f))["tcb"] = object{} }
+	}
+	for claim, edit := range cases {
+		t.Run(claim, func(t *testing.T) {
+			f := newFake(t)
+			edit(f)
+			got, err := f.verify()
+			wantRefused(t, got, err, evidence.Unavailable, "tcb")
+		})
+	}
+}
+
+func tcbOf(level object) object { return level["tcb"].(object) }
+
+func make300(x any) []any {
+	list := make([]any, 300)
+	for i := range list {
+		list[i] = x
+	}
+	return list
+}
+
+// What two readers could read differently is refused, whoever signed it.
+func TestVerifyRefusesAmbiguousDocuments(t *testing.T) {
+	f := newFake(t)
+	body, err := json.Marshal(f.info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := tdx.TCBInfoName(fakeFMSPC)
+	for _, c := range []struct {
+		claim string
+		c     evidence.Collateral
+	}{
+		{"a duplicate member", f.rawDocument("tcbInfo", bytes.Replace(body, []byte(`"id":`), []byte(`"id":"TDX","id":`), 1))},
+		{"a duplicate member in another case", f.rawDocument("tcbInfo", bytes.Replace(body, []byte(`"id":`), []byte(`"ID":"TDX","id":`), 1))},
+		{"invalid UTF-8", f.rawDocument("tcbInfo", bytes.Replace(body, []byte(`BIOS`), []byte("BIO\xff"), 1))},
+		{"a third member beside", edited(f.rawDocument("tcbInfo", body), `{"tcbInfo":`, `{"more":1,"tcbInfo":`)},
+		{"two documents", edited(f.rawDocument("tcbInfo", body), `{"tcbInfo":`, `{"tcbInfo":{},"tcbInfo":`)},
+		{"two signatures", edited(f.rawDocument("tcbInfo", body), `,"signature":`, `,"signature":"00","signature":`)},
+		{"another name", edited(f.rawDocument("tcbInfo", body), `{"tcbInfo":`, `{"TcbInfo":`)},
+		{"a short signature", edited(f.rawDocument("tcbInfo", body), `"}`, ``, `00"}`, ``)},
+		{"a signature that is a number", edited(f.rawDocument("tcbInfo", body), `,"signature":"`, `,"signature":1,"x":"`)},
+	} {
+		cfg := f.config()
+		cfg.Source.(files)[name] = []evidence.Collateral{c.c}
+		got, err := f.verifyQuote(cfg, f.quote())
+		t.Run(c.claim, func(t *testing.T) { wantRefused(t, got, err, evidence.Unavailable, "tcb") })
+	}
+	// The signature is over the bytes as they stand, whatever white space is in them.
+	var spaced bytes.Buffer
+	if err := json.Indent(&spaced, body, " ", "\t"); err != nil {
+		t.Fatal(err)
+	}
+	cfg := f.config()
+	cfg.Source.(files)[name] = []evidence.Collateral{f.rawDocument("tcbInfo", spaced.Bytes())}
+	if _, err := f.verifyQuote(cfg, f.quote()); err != nil {
+		t.Errorf("with white space: %v", err)
+	}
+}
+
+// edited replaces texts in a document after it was signed.
+func edited(c evidence.Collateral, texts ...string) evidence.Collateral {
+	c.Data = []byte(strings.NewReplacer(texts...).Replace(string(c.Data)))
+	return c
+}
+
+func TestVerifyRefusesForeignEnclavesAndModules(t *testing.T) {
+	for _, c := range []struct {
+		claim, field string
+		edit         func(*fake)
+	}{
+		{"MISCSELECT", "MISCSELECT", func(f *fake) { f.qe[abi.QEMiscSelect] = 1 }},
+		{"an enclave under debug", "ATTRIBUTES", func(f *fake) { f.qe[abi.QEAttributes] |= 2 }},
+		{"an enclave of another signer", "MRSIGNER", func(f *fake) { f.qe[abi.QEMRSigner] ^= 1 }},
+		{"another enclave of Intel's", "ISVPRODID", func(f *fake) { f.qe[abi.QEISVProdID] = 1 }},
+		{"a module of another signer", "MRSIGNERSEAM", func(f *fake) { f.body[abi.MRSignerSEAM] = 1 }},
+		{"a module with attributes", "SEAMATTRIBUTES", func(f *fake) { f.body[abi.SEAMAttributes] = 1 }},
+		{"a module with attributes that the identity passes over", "SEAMATTRIBUTES", func(f *fake) {
+			f.body[abi.SEAMAttributes] = 1
+			f.info["tdxModuleIdentities"].([]any)[0].(object)["attributesMask"] = strings.Repeat("00", 8)
+		}},
+		{"a module without attributes that its identity has", "SEAMATTRIBUTES", func(f *fake) {
+			f.info["tdxModuleIdentities"].([]any)[0].(object)["attributes"] = "0100000000000000"
+		}},
+		{"a module of another signer, of no known version", "MRSIGNERSEAM", func(f *fake) { f.body[abi.MRSignerSEAM], f.body[abi.SVNModuleVersion] = 1, 9 }},
+	} {
+		t.Run(c.claim, func(t *testing.T) {
+			f := newFake(t)
+			c.edit(f)
+			got, err := f.verify()
+			if e := wantRefused(t, got, err, evidence.Untrusted, "tcb"); e.Field != c.field {
+				t.Errorf("field %s", e.Field)
+			}
+			cfg := f.config()
+			cfg.SkipTCBUnsafe = true
+			got, err = f.verifyQuote(cfg, f.quote())
+			if err != nil || len(got.Skipped) != 1 || got.Skipped[0] != "tcb" {
+				t.Errorf("without TCB: %v", err)
+			}
+		})
+	}
+	// Bits outside of the mask are free.
+	f := newFake(t)
+	f.qe[abi.QEAttributes], f.qe[abi.QEAttributes+8] = 0x15, 0xE7
+	if _, err := f.verify(); err != nil {
+		t.Errorf("attributes outside of the mask: %v", err)
+	}
+}
