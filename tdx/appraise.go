@@ -13,7 +13,7 @@ import (
 // Appraise implements policy.Rule. Mismatches bear the names of [Claims.All].
 // Where bits are not acceptable and have no name, the mismatch is with the whole
 // field, and what is wanted is the field with those bits changed. Of advisories
-// it has only those that are not acceptable.
+// and events it has only those that are not acceptable.
 func (rv ReferenceValues) Appraise(v *evidence.Verified) []evidence.Mismatch {
 	c, ok := ClaimsOf(v)
 	if !ok || v.Format != Format {
@@ -21,6 +21,7 @@ func (rv ReferenceValues) Appraise(v *evidence.Verified) []evidence.Mismatch {
 	}
 	var ms refvalues.Mismatches
 	rv.appraiseTD(c, &ms)
+	rv.appraiseEvents(c, &ms)
 	rv.appraiseAttributes(c, &ms)
 	rv.appraiseModule(c, &ms)
 	rv.appraiseTCB(c.TCB, v.CheckedAt, &ms)
@@ -60,6 +61,62 @@ func (rv *ReferenceValues) appraiseTD(c *Claims, ms *refvalues.Mismatches) {
 	if td, _ := c.MRServiceTD(); td != [48]byte{} {
 		refvalues.Among(ms, "tdx.mrservicetd", td, rv.AllowServiceTDs, refvalues.FixedValue)
 	}
+}
+
+// appraiseEvents judges what the registers were extended with.
+func (rv *ReferenceValues) appraiseEvents(c *Claims, ms *refvalues.Mismatches) {
+	for _, r := range rv.RTMREvents {
+		r.appraise(c.Events, ms)
+	}
+	for _, r := range rv.RuntimeEvents {
+		r.appraise(c.Events, ms)
+	}
+}
+
+// appraise notes the events that are not among r, or that there are none.
+func (r RegisterEvents) appraise(events []Event, ms *refvalues.Mismatches) {
+	var others []evidence.Value
+	any := false
+	for _, e := range events {
+		if e.RTMR != r.RTMR {
+			continue
+		}
+		any = true
+		if !r.Digests.Has(e.Digest) {
+			others = append(others, evidence.Bytes(e.Digest[:]))
+		}
+	}
+	if any && others == nil {
+		return
+	}
+	ms.Add(eventsClaim(int(r.RTMR)), listValue(others), evidence.In, refvalues.Values(r.Digests.Values(), refvalues.FixedValue))
+}
+
+// appraise notes the events of that name, if it is not one with one of the payloads.
+func (r RuntimeEvent) appraise(events []Event, ms *refvalues.Mismatches) {
+	var named []evidence.Value
+	good := false
+	for _, e := range events {
+		if e.Name != "" && e.Name == r.Name {
+			named = append(named, e.value())
+			good = r.Payloads.Has(string(e.Data))
+		}
+	}
+	if good && len(named) == 1 {
+		return
+	}
+	want := refvalues.Values(r.Payloads.Values(), func(p string) evidence.Value {
+		return Event{Name: r.Name, Data: []byte(p)}.value()
+	})
+	ms.Add("tdx.runtime_events", listValue(named), evidence.In, want)
+}
+
+// listValue returns the Value that is the list of vs, or that there is none.
+func listValue(vs []evidence.Value) evidence.Value {
+	if vs == nil {
+		return evidence.Value{}
+	}
+	return evidence.List(vs...)
 }
 
 // appraiseAttributes judges what the TD lets the host do, and what the CPU lets

@@ -21,6 +21,7 @@ const (
 	checkAttestationKey = "attestation-key"
 	checkValidity       = "validity"
 	checkSignature      = "signature"
+	checkEventLog       = "event-log"
 	checkRevocation     = "revocation"
 	checkTCB            = "tcb"
 )
@@ -34,7 +35,7 @@ const (
 func Checks() []evidence.Check {
 	return []evidence.Check{
 		{Name: checkFormat, Doc: "the evidence is a TDX quote and rests on no other evidence"},
-		{Name: checkItems, Doc: "nothing of an unknown type came along"},
+		{Name: checkItems, Doc: "nothing came along but event logs, well formed, one of a type"},
 		{Name: checkSize, Doc: "the quote is not longer than one can be"},
 		{Name: checkVersion, Doc: "the quote is of version 4 or 5"},
 		{Name: checkHeader, Doc: "the quote is of a TD and signed with ECDSA P-256, and what the header reserves is zero"},
@@ -50,6 +51,7 @@ func Checks() []evidence.Check {
 		{Name: checkAttestationKey, Doc: "that report is for the attestation key: REPORTDATA, all 64 bytes, is its hash and zeros"},
 		{Name: checkValidity, Doc: "all three certificates are valid now"},
 		{Name: checkSignature, Doc: "the attestation key signed the quote"},
+		{Name: checkEventLog, Doc: "event logs that came along make the RTMRs that they have events of what they are"},
 		{Name: checkRevocation, Doc: "current lists signed by the root and by the CA revoke neither CA nor PCK certificate"},
 		{Name: checkTCB, Doc: "current TCB Info and QE identity, signed by Intel, are for this platform, enclave and module"},
 	}

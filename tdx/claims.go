@@ -20,6 +20,10 @@ type Claims struct {
 	PCK PCK
 	QE  QE
 
+	// Events are what the RTMRs were extended with, in the order of the logs that
+	// came along. A register without any may have been extended all the same.
+	Events []Event
+
 	// TCB has the zero Status if [Config.SkipTCBUnsafe] left it out.
 	TCB TCB
 
@@ -29,8 +33,8 @@ type Claims struct {
 }
 
 // newClaims returns the claims of q, which e stands behind.
-func newClaims(q Quote, e *endorsement, tcb TCB, r *run) *Claims {
-	c := &Claims{Quote: q.clone(), PCK: e.pck, QE: e.qe, TCB: tcb, CollateralAge: r.age}
+func newClaims(q Quote, e *endorsement, events []Event, tcb TCB, r *run) *Claims {
+	c := &Claims{Quote: q.clone(), PCK: e.pck, QE: e.qe, Events: events, TCB: tcb, CollateralAge: r.age}
 	// What was remembered of platform and collateral is for all to use.
 	c.PCK.Serial = bytes.Clone(c.PCK.Serial)
 	for _, l := range []*Level{&c.TCB.Platform, &c.TCB.Module, &c.TCB.QE} {
@@ -61,11 +65,11 @@ func octets(name string, b []byte) claim { return claim{name, evidence.Bytes(b)}
 func text(name, s string) claim          { return claim{name, evidence.Text(s)} }
 func flag(name string, b bool) claim     { return claim{name, evidence.Bool(b)} }
 
-// All implements [evidence.Claims]. It yields the claims of the quote and then
-// those of PCK, quoting enclave, TCB and collateral. What was left out by the
-// Config, or is not said of a platform, is not yielded.
+// All implements [evidence.Claims]. It yields the claims of the quote and of
+// event logs, and then those of PCK, quoting enclave, TCB and collateral. What was
+// left out by the Config, or is not said of a platform, is not yielded.
 func (c *Claims) All() iter.Seq2[string, evidence.Value] {
-	return yieldAll(c.Quote.tdClaims, c.Quote.moduleClaims, c.PCK.claims, c.QE.claims, c.TCB.claims, func() []claim {
+	return yieldAll(c.Quote.tdClaims, c.Quote.moduleClaims, c.eventClaims, c.PCK.claims, c.QE.claims, c.TCB.claims, func() []claim {
 		return []claim{num("tdx.collateral.age", uint64(c.CollateralAge/time.Second))}
 	})
 }

@@ -49,6 +49,7 @@ type fake struct {
 	auth     []byte
 
 	info, identity map[string]any
+	items          []evidence.Item
 	rootCRL        x509.RevocationList
 	pckCRL         x509.RevocationList
 }
@@ -409,7 +410,7 @@ func (f *fake) verifyQuote(cfg tdx.Config, raw []byte) (*evidence.Verified, erro
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	return newVerifier(f.t, cfg).Verify(f.t.Context(), evidence.Evidence{Format: tdx.Format, Raw: raw}, want)
+	return newVerifier(f.t, cfg).Verify(f.t.Context(), evidence.Evidence{Format: tdx.Format, Raw: raw, Items: f.items}, want)
 }
 
 // claims returns the claims of the quote of the fake.

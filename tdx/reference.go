@@ -18,6 +18,11 @@ type ReferenceValues struct {
 	MRConfigID                 evidence.Set[[48]byte]
 	MROwner, MROwnerConfig     evidence.Set[[48]byte]
 
+	// What registers were extended with, for those that no Set can list the values
+	// of. Each rule counts, and needs an event log to go by.
+	RTMREvents    []RegisterEvents
+	RuntimeEvents []RuntimeEvent
+
 	// BodyTypes are the TD reports accepted; the zero BodyType is in no Set. A
 	// TD10 says neither which service TDs are bound nor which module runs now.
 	BodyTypes evidence.Set[BodyType]
@@ -95,6 +100,21 @@ type ReferenceValues struct {
 // 0 is TDX 1.0, 1 is TDX 1.5, 3 is TDX 2.0. Security versions of different major
 // versions do not compare.
 type ModuleFloor struct{ Version, MinSVN uint8 }
+
+// RegisterEvents are the digests that an RTMR, 0 to 3, may have been extended with:
+// all of them have to be in Digests, and there has to be one. Their order and
+// number are not judged.
+type RegisterEvents struct {
+	RTMR    uint8
+	Digests evidence.Set[[48]byte]
+}
+
+// RuntimeEvent is an event that RTMR3 must have been extended with exactly once,
+// whatever else it was extended with. Payloads are the bytes accepted, as a string.
+type RuntimeEvent struct {
+	Name     string
+	Payloads evidence.Set[string]
+}
 
 // Baseline returns ReferenceValues for TDs that are exactly an image, on a TCB
 // that is UpToDate: all of MRTD and RTMR0 to 3 count. No debug, no migration, no

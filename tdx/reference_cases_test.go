@@ -54,6 +54,40 @@ func registerCases() []testCase {
 	)
 }
 
+func eventCases() []testCase {
+	type rv = ReferenceValues
+	id := func(payloads evidence.Set[string]) func(*rv) {
+		return func(r *rv) { r.RuntimeEvents = []RuntimeEvent{{"app-id", payloads}} }
+	}
+	registers := func(rs ...RegisterEvents) func(*rv) { return func(r *rv) { r.RTMREvents = rs } }
+	noEvents := func(f *fields) { f.Events = nil }
+	digests := evidence.OneOf([48]byte{20}, [48]byte{21}, [48]byte{22}, [48]byte{24})
+	another := func(e Event) func(*fields) { return func(f *fields) { f.Events = append(f.Events, e) } }
+	return []testCase{
+		{"RTMREvents", "another", another(Event{RTMR: 1, Digest: [48]byte{99}}), nil, "tdx.rtmr1.events"},
+		{"RTMREvents", "another of another register", another(Event{RTMR: 2, Digest: [48]byte{99}}), nil, ""},
+		{"RTMREvents", "one again", another(Event{RTMR: 1, Digest: [48]byte{20}}), nil, ""},
+		{"RTMREvents", "all of two registers", nil, registers(RegisterEvents{1, digests}, RegisterEvents{3, digests}), ""},
+		{"RTMREvents", "the second rule", another(Event{RTMR: 3, Digest: [48]byte{99}}), registers(RegisterEvents{1, digests}, RegisterEvents{3, digests}), "tdx.rtmr3.events"},
+		{"RTMREvents", "none", nil, registers(RegisterEvents{RTMR: 1}), "tdx.rtmr1.events"},
+		{"RTMREvents", "no events of the register", nil, registers(RegisterEvents{2, evidence.Anything[[48]byte]()}), "tdx.rtmr2.events: got absent, want one of []"},
+		{"RTMREvents", "no events at all", noEvents, func(r *rv) { r.RuntimeEvents = nil }, "tdx.rtmr1.events"},
+		{"RTMREvents", "no events, and nothing asked", noEvents, func(r *rv) { r.RTMREvents, r.RuntimeEvents = nil, nil }, ""},
+		{"RuntimeEvents", "another payload", func(f *fields) { f.Events[2].Data = []byte{99} }, nil, "tdx.runtime_events: got [[app-id 63]], want one of [[app-id 17]]"},
+		{"RuntimeEvents", "one of two", func(f *fields) { f.Events[2].Data = []byte{99} }, id(evidence.OneOf("\x17", "\x63")), ""},
+		{"RuntimeEvents", "any payload", func(f *fields) { f.Events[2].Data = []byte{99} }, id(evidence.Anything[string]()), ""},
+		{"RuntimeEvents", "no payload", nil, id(evidence.Set[string]{}), "tdx.runtime_events: got [[app-id 17]], want one of []"},
+		{"RuntimeEvents", "an empty payload", nil, func(r *rv) { r.RuntimeEvents = []RuntimeEvent{{"ready", evidence.OneOf("")}} }, ""},
+		{"RuntimeEvents", "twice", another(Event{RTMR: 3, Name: "app-id", Data: []byte{23}}), nil, "tdx.runtime_events: got [[app-id 17] [app-id 17]], want one of [[app-id 17]]"},
+		{"RuntimeEvents", "twice, once with another payload", another(Event{RTMR: 3, Name: "app-id", Data: []byte{99}}), nil, "tdx.runtime_events: got [[app-id 17] [app-id 63]], want one of [[app-id 17]]"},
+		{"RuntimeEvents", "not there", func(f *fields) { f.Events = f.Events[:2] }, nil, "tdx.runtime_events: got absent, want one of [[app-id 17]]"},
+		{"RuntimeEvents", "the second rule", nil, func(r *rv) {
+			r.RuntimeEvents = append(r.RuntimeEvents, RuntimeEvent{"compose-hash", evidence.Anything[string]()})
+		}, "tdx.runtime_events: got absent, want one of []"},
+		{"RuntimeEvents", "of no name", nil, func(r *rv) { r.RuntimeEvents = []RuntimeEvent{{"", evidence.Anything[string]()}} }, "tdx.runtime_events"},
+	}
+}
+
 func attributeCases() []testCase {
 	type rv = ReferenceValues
 	td10 := func(f *fields) { f.kind = TD10; f.raw[abi.Version] = abi.V4 }
@@ -225,6 +259,6 @@ func platformCases() []testCase {
 		{"AllowSMT", "SMT", nil, func(r *rv) { r.AllowSMT = false }, "tdx.pck.smt_enabled: got true, want equal false"},
 		{"AllowSMT", "no SMT", config(Configuration{DynamicPlatform: true, CachedKeys: true}), func(r *rv) { r.AllowSMT = false }, ""},
 
-		{"", "everything is wrong", func(f *fields) { *f = fields{kind: TD10} }, nil, "tdx.mrtd; tdx.rtmr0; tdx.rtmr1; tdx.rtmr2; tdx.rtmr3; tdx.mrconfigid; tdx.mrowner; tdx.mrownerconfig; tdx.body_type; tdx.td_attributes.sept_ve_disable; tdx.xfam; tdx.mrseam; tdx.module.version; tdx.tcb.status; tdx.ppid; tdx.platform_instance"},
+		{"", "everything is wrong", func(f *fields) { *f = fields{kind: TD10} }, nil, "tdx.mrtd; tdx.rtmr0; tdx.rtmr1; tdx.rtmr2; tdx.rtmr3; tdx.mrconfigid; tdx.mrowner; tdx.mrownerconfig; tdx.body_type; tdx.rtmr1.events; tdx.runtime_events; tdx.td_attributes.sept_ve_disable; tdx.xfam; tdx.mrseam; tdx.module.version; tdx.tcb.status; tdx.ppid; tdx.platform_instance"},
 	}
 }

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 
 	"github.com/teebroker/teebroker/evidence"
 	"github.com/teebroker/teebroker/internal/refvalues"
+	"github.com/teebroker/teebroker/internal/strictjson"
+	"github.com/teebroker/teebroker/tdx/internal/abi"
 )
 
 // DecodeReferenceValues decodes one object of a policy document, strictly.
@@ -73,6 +76,8 @@ func (rv *ReferenceValues) members() []refvalues.Member {
 		{Name: "mrconfigid", Decode: refvalues.Set(&rv.MRConfigID, refvalues.Fixed)},
 		{Name: "mrowner", Decode: refvalues.Set(&rv.MROwner, refvalues.Fixed)},
 		{Name: "mrownerconfig", Decode: refvalues.Set(&rv.MROwnerConfig, refvalues.Fixed)},
+		{Name: "rtmr_events", Decode: refvalues.List(&rv.RTMREvents, registerEventsOf)},
+		{Name: "runtime_events", Decode: refvalues.List(&rv.RuntimeEvents, runtimeEventOf)},
 		{Name: "body_types", Decode: refvalues.Set(&rv.BodyTypes, bodyTypeOf)},
 		{Name: "allow_debug", Decode: refvalues.Value(&rv.AllowDebug, refvalues.Plain)},
 		{Name: "allow_migration", Decode: refvalues.Value(&rv.AllowMigration, refvalues.Plain)},
@@ -100,6 +105,34 @@ func (rv *ReferenceValues) members() []refvalues.Member {
 		{Name: "allow_cached_keys", Decode: refvalues.Value(&rv.AllowCachedKeys, refvalues.Plain)},
 		{Name: "allow_smt", Decode: refvalues.Value(&rv.AllowSMT, refvalues.Plain)},
 	}
+}
+
+func registerEventsOf(raw json.RawMessage) (r RegisterEvents, err error) {
+	err = refvalues.Whole(raw, []refvalues.Member{
+		{Name: "rtmr", Decode: refvalues.Value(&r.RTMR, refvalues.Plain)},
+		{Name: "digests", Decode: refvalues.Set(&r.Digests, refvalues.Fixed)},
+	})
+	if err == nil && r.RTMR >= abi.RTMRs {
+		err = fmt.Errorf("RTMR%d, not 0 to 3", r.RTMR)
+	}
+	return r, err
+}
+
+func runtimeEventOf(raw json.RawMessage) (r RuntimeEvent, err error) {
+	err = refvalues.Whole(raw, []refvalues.Member{
+		{Name: "name", Decode: refvalues.Value(&r.Name, refvalues.Plain)},
+		{Name: "payloads", Decode: refvalues.Set(&r.Payloads, payloadOf)},
+	})
+	if err == nil && (r.Name == "" || strings.Contains(r.Name, ":")) {
+		err = errors.New("not the name of an event")
+	}
+	return r, err
+}
+
+// payloadOf decodes the hexadecimal of a payload, which may be empty.
+func payloadOf(raw json.RawMessage) (string, error) {
+	b, err := refvalues.Plain[strictjson.Hex](raw)
+	return string(b), err
 }
 
 func bodyTypeOf(raw json.RawMessage) (BodyType, error) {

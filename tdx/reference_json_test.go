@@ -38,6 +38,10 @@ func TestDecodeMembers(t *testing.T) {
 		{"mrconfigid", list48, func(r *rv) { r.MRConfigID = one48 }},
 		{"mrowner", list48, func(r *rv) { r.MROwner = one48 }},
 		{"mrownerconfig", `["` + octetsJSON(0, 48) + `"]`, func(r *rv) { r.MROwnerConfig = evidence.OneOf([48]byte{}) }},
+		{"rtmr_events", `[{"rtmr":3,"digests":["` + octetsJSON(1, 48) + `"]}]`, func(r *rv) { r.RTMREvents = []RegisterEvents{{3, one48}} }},
+		{"runtime_events", `[{"name":"app-id","payloads":["0102",""]},{"name":"ready","payloads":"*"}]`, func(r *rv) {
+			r.RuntimeEvents = []RuntimeEvent{{"app-id", evidence.OneOf("\x01\x02", "")}, {"ready", evidence.Anything[string]()}}
+		}},
 		{"body_types", `[2,3]`, func(r *rv) { r.BodyTypes = evidence.OneOf(TD10, TD15) }},
 		{"allow_debug", `true`, func(r *rv) { r.AllowDebug = true }},
 		{"allow_debug", `false`, func(r *rv) { r.AllowDebug = false }},
@@ -165,6 +169,14 @@ func TestDecodeRefuses(t *testing.T) {
 		{"serial number of no bytes", `{"deny_pck_serials":[""]}`, "no bytes"},
 		{"serial number of 22 bytes", `{"deny_pck_serials":["` + octetsJSON(0, 22) + `"]}`, "22 bytes"},
 		{"serial number in decimal", `{"deny_pck_serials":[17]}`, "deny_pck_serials"},
+		{"events of no register", `{"rtmr_events":[{"rtmr":4,"digests":[]}]}`, "RTMR4, not 0 to 3"},
+		{"events without digests", `{"rtmr_events":[{"rtmr":1}]}`, "digests is missing"},
+		{"events without register", `{"rtmr_events":[{"digests":[]}]}`, "rtmr is missing"},
+		{"event without name", `{"runtime_events":[{"payloads":[]}]}`, "name is missing"},
+		{"event without payloads", `{"runtime_events":[{"name":"x"}]}`, "payloads is missing"},
+		{"event with an empty name", `{"runtime_events":[{"name":"","payloads":[]}]}`, "not the name of an event"},
+		{"event with a colon in its name", `{"runtime_events":[{"name":"a:b","payloads":[]}]}`, "not the name of an event"},
+		{"payload in upper case", `{"runtime_events":[{"name":"x","payloads":["AA"]}]}`, "hexadecimal"},
 		{"body of an enclave", `{"body_types":[1]}`, "body type 1, not 2 or 3"},
 		{"body as text", `{"body_types":["3"]}`, "body_types"},
 		{"bool as text", `{"allow_debug":"true"}`, "allow_debug"},
@@ -249,6 +261,7 @@ func FuzzDecodeReferenceValues(f *testing.F) {
 		`{}`,
 		`{"mrtd":"*","rtmr0":["` + octetsJSON(1, 48) + `"],"body_types":[2,3],"allow_service_tds":[]}`,
 		`{"require_attributes":["sept_ve_disable"],"deny_attributes":["perfmon",1],"allow_attributes":[1],"allow_xfam":"*","require_xfam":[0,1]}`,
+		`{"rtmr_events":[{"rtmr":1,"digests":"*"}],"runtime_events":[{"name":"x","payloads":["00"]}]}`,
 		`{"modules":[{"version":1,"min_svn":7}],"statuses":["UpToDate"],"out_of_date_grace":2592000,"advisories":"*","deny_advisories":["INTEL-SA-00001"]}`,
 		`{"min_tcb_date":"2026-03-01T12:00:00Z","min_evaluation_data_number":18,"ppids":["` + octetsJSON(1, 16) + `"],"deny_pck_serials":["01"]}`,
 	} {

@@ -72,6 +72,12 @@ func td() *fields {
 		QE:       Level{Status: UpToDate, Date: daysAgo(90), Advisories: []string{"INTEL-SA-00002"}},
 		Date:     daysAgo(100), EvaluationDataNumber: 18,
 	}
+	f.Events = []Event{
+		{RTMR: 1, Digest: [48]byte{20}},
+		{RTMR: 1, Digest: [48]byte{21}},
+		{RTMR: 3, Digest: [48]byte{22}, Name: "app-id", Data: []byte{23}},
+		{RTMR: 3, Digest: [48]byte{24}, Name: "ready", Data: []byte{}},
+	}
 	f.CollateralAge = time.Hour
 	return f
 }
@@ -87,6 +93,8 @@ func exact() ReferenceValues {
 		MRConfigID:    evidence.OneOf([48]byte{6}),
 		MROwner:       evidence.OneOf([48]byte{7}),
 		MROwnerConfig: evidence.OneOf([48]byte{8}),
+		RTMREvents:    []RegisterEvents{{1, evidence.OneOf([48]byte{20}, [48]byte{21})}},
+		RuntimeEvents: []RuntimeEvent{{"app-id", evidence.OneOf("\x17")}},
 		BodyTypes:     evidence.OneOf(TD15),
 
 		RequireAttributes: SEPTVEDisable,
@@ -118,7 +126,7 @@ func exact() ReferenceValues {
 // one that is not.
 func TestReferenceValues(t *testing.T) {
 	tests := slices.Concat([]testCase{{"", "as it is", nil, nil, ""}},
-		registerCases(), attributeCases(), moduleCases(), tcbCases(), platformCases())
+		registerCases(), eventCases(), attributeCases(), moduleCases(), tcbCases(), platformCases())
 	accepted, refused := map[string]bool{}, map[string]bool{}
 	for _, tt := range tests {
 		f, r := td(), exact()
@@ -201,12 +209,19 @@ type otherClaims struct{ evidence.Claims }
 // Every mismatch names a claim that quotes have, and of most claims there is one.
 func TestReferenceValuesClaimNames(t *testing.T) {
 	known := map[string]bool{}
-	for name := range td().verified().Claims.(*Claims).All() {
+	all := td()
+	for i := range abi.RTMRs {
+		all.Events = append(all.Events, Event{RTMR: uint8(i)})
+	}
+	for name := range all.verified().Claims.(*Claims).All() {
 		known[name] = true
 	}
-	tests := slices.Concat(registerCases(), attributeCases(), moduleCases(), tcbCases(), platformCases())
+	tests := slices.Concat(registerCases(), eventCases(), attributeCases(), moduleCases(), tcbCases(), platformCases())
 	denyAll := func(r *ReferenceValues) { r.DenyAttributes = ^Attributes(0) }
 	tests = append(tests, testCase{rv: denyAll}, testCase{quote: with(^Attributes(0)), rv: denyAll})
+	for i := range abi.RTMRs {
+		tests = append(tests, testCase{rv: func(r *ReferenceValues) { r.RTMREvents = []RegisterEvents{{RTMR: uint8(i)}} }})
+	}
 	appraised := map[string]bool{}
 	for _, tt := range tests {
 		f, r := td(), exact()

@@ -17,6 +17,10 @@
 // key in the Binding, and platforms that count should be listed by PPID or
 // platform instance.
 //
+// Event logs may come along as Items. One that does not make the RTMRs what the
+// quote says they are is refused; of one that does, Claims.Events have what was
+// hashed.
+//
 // Documents: Intel TDX DCAP Quoting Library API (quotes), Intel TDX Module ABI (TD
 // reports), Intel SGX PCK Certificate and CRL Profile, Intel PCS API version 4 (TCB
 // Info, identities, lists and the algorithm over them).
@@ -135,7 +139,7 @@ func newVerifier(cfg Config, anchors map[string]*anchor) *Verifier {
 // Verify implements [evidence.Verifier]. On success the result has [*Claims].
 func (v *Verifier) Verify(ctx context.Context, ev evidence.Evidence, want evidence.Binding) (*evidence.Verified, error) {
 	now := v.cfg.Time()
-	q, err := open(ev)
+	q, log, err := open(ev)
 	if err != nil {
 		return nil, err
 	}
@@ -153,6 +157,10 @@ func (v *Verifier) Verify(ctx context.Context, ev evidence.Evidence, want eviden
 	if !verifyRaw(e.key, q.data.signature, q.signed) {
 		return nil, fail(checkSignature, evidence.BadSignature, "Quote Signature", nil)
 	}
+	events, err := q.checkEvents(log)
+	if err != nil {
+		return nil, err
+	}
 	r := &run{v: v, now: now, end: end}
 	tcb, err := r.status(ctx, q, e)
 	if err != nil {
@@ -161,7 +169,7 @@ func (v *Verifier) Verify(ctx context.Context, ev evidence.Evidence, want eviden
 	data := q.ReportData()
 	return &evidence.Verified{
 		Format:    Format,
-		Claims:    newClaims(q, e, tcb, r),
+		Claims:    newClaims(q, e, events, tcb, r),
 		Bound:     want.Checked(),
 		Signed:    data[:],
 		Root:      e.root.sum,
@@ -186,19 +194,21 @@ func (r *run) status(ctx context.Context, q Quote, e *endorsement) (TCB, error) 
 	return tcb, err
 }
 
-// open parses a copy of the quote that ev is.
-func open(ev evidence.Evidence) (Quote, error) {
+// open parses copies of the quote that ev is and of the event log that came along.
+func open(ev evidence.Evidence) (Quote, EventLog, error) {
 	switch {
 	case ev.Format != Format:
-		return Quote{}, fail(checkFormat, evidence.Unsupported, "format", nil)
+		return Quote{}, EventLog{}, fail(checkFormat, evidence.Unsupported, "format", nil)
 	case len(ev.Layers) != 0:
-		return Quote{}, fail(checkFormat, evidence.Malformed, "layers", errors.New("a quote rests on no other evidence"))
-	case len(ev.Items) != 0:
-		// The name is the sender's, and may be of any length.
-		return Quote{}, fail(checkItems, evidence.Malformed, "items", errors.New("unknown type"))
+		return Quote{}, EventLog{}, fail(checkFormat, evidence.Malformed, "layers", errors.New("a quote rests on no other evidence"))
+	}
+	log, err := openItems(ev.Items)
+	if err != nil {
+		return Quote{}, EventLog{}, err
 	}
 	// One byte more than a quote may have is enough to see that there is one more.
-	return ParseQuote(bytes.Clone(ev.Raw[:min(len(ev.Raw), MaxQuoteSize+1)]))
+	q, err := ParseQuote(bytes.Clone(ev.Raw[:min(len(ev.Raw), MaxQuoteSize+1)]))
+	return q, log, err
 }
 
 func (q Quote) checkBinding(want evidence.Binding) error {
