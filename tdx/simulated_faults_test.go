@@ -29,7 +29,17 @@ func faults(t *testing.T) map[string][]fault {
 			{"layers", evidence.Malformed, func(s *simulated) { s.ev = func(ev *evidence.Evidence) { ev.Layers = []evidence.Evidence{*ev} } }},
 		},
 		"items": {
+			{"a log that is none", evidence.Malformed, func(s *simulated) {
+				s.ev = func(ev *evidence.Evidence) { ev.Items = []evidence.Item{{Type: tdx.CCEL, Data: []byte("x")}} }
+			}},
 			{"an item of no type", evidence.Malformed, func(s *simulated) { s.ev = func(ev *evidence.Evidence) { ev.Items = []evidence.Item{{}} } }},
+		},
+		"event-log": {
+			{"an event that no register was extended with", evidence.BadSignature, func(s *simulated) {
+				s.ev = func(ev *evidence.Evidence) {
+					ev.Items = []evidence.Item{{Type: tdx.RuntimeLog, Data: []byte("[" + tdx.RuntimeEventJSON("app", "x") + "]")}}
+				}
+			}},
 		},
 		"size": {
 			{"half a header", evidence.Malformed, after(func(q []byte) []byte { return q[:abi.HeaderSize/2] })},
