@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/teebroker/teebroker"
+	"github.com/teebroker/teebroker/cca"
 	"github.com/teebroker/teebroker/evidence"
 	"github.com/teebroker/teebroker/snp"
 )
@@ -85,16 +86,18 @@ func TestReasonsPage(t *testing.T) {
 	}
 }
 
-// docs/reasons.md lists the checks of a report in their order.
+// docs/reasons.md lists the checks of each format in their order.
 func TestChecksPage(t *testing.T) {
-	var got, want []string
-	for _, row := range table(t, "docs/reasons.md", "The checks of snp-report") {
-		got = append(got, row[0])
-	}
-	for _, c := range snp.Checks() {
-		want = append(want, c.Name)
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("checks %v, want %v", got, want)
+	for format, checks := range map[evidence.Format][]evidence.Check{snp.Format: snp.Checks(), cca.Format: cca.Checks()} {
+		var got, want []string
+		for _, row := range table(t, "docs/reasons.md", "The checks of "+string(format)) {
+			got = append(got, row[0])
+		}
+		for _, c := range checks {
+			want = append(want, c.Name)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: checks %v, want %v", format, got, want)
+		}
 	}
 }

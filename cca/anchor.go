@@ -162,6 +162,10 @@ func publicKey(key crypto.PublicKey) (*ecdsa.PublicKey, [32]byte, error) {
 	if !ok || k == nil || algorithmOf(k) == 0 {
 		return nil, [32]byte{}, errors.New("not an ECDSA key on P-256, P-384 or P-521")
 	}
+	//lint:ignore SA1019 without coordinates, Bytes would panic
+	if k.X == nil || k.Y == nil {
+		return nil, [32]byte{}, errors.New("not a point of its curve")
+	}
 	point, err := k.Bytes()
 	if err != nil {
 		return nil, [32]byte{}, errors.New("not a point of its curve")
