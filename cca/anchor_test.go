@@ -104,6 +104,7 @@ func TestParseAnchorsRefuses(t *testing.T) {
 		{"other curve", withKey(strings.Replace(key, "P-384", "secp256k1", 1)), "not an EC key"},
 		{"coordinates of another curve", withKey(strings.Replace(p256, "P-256", "P-384", 1)), "length"},
 		{"no y", withKey(key[:strings.Index(key, `,"y"`)] + "}"), "length"},
+		{"short x", withKey(strings.Replace(key, `"x":"`+key[strings.Index(key, `"x":"`)+5:][:4], `"x":"`, 1)), "length"},
 		{"padded base64", withKey(strings.Replace(key, `","y"`, `=","y"`, 1)), "base64url"},
 		{"no point", string(vectors.Read(t, "cca/ta-02-bad.json")), "not a point"},
 	} {

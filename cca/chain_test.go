@@ -168,3 +168,25 @@ func TestSeveralAuthorities(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A certificate is not believed outside of the validity of those above it.
+func TestChainIsValidWhileAllOfItIs(t *testing.T) {
+	now := simulatedNow()
+	vendor, want := ccatest.NewVendor(now), bindingOf(t, []byte("x"))
+	p := certified(vendor, ccatest.Certificate{NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(20, 0, 0)})
+	issuer, err := x509.ParseCertificate(p.Chain[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := newVerifier(t, cca.Config{Authorities: []cca.Authority{vendor.Authority(p.Implementation)}, Time: func() time.Time { return now }})
+	ev := p.Token(ccatest.Realm{}, want)
+	got, err := v.Verify(t.Context(), ev, want)
+	if err != nil || !got.NotAfter.Equal(issuer.NotAfter) {
+		t.Fatalf("%+v, %v, want until %v", got, err, issuer.NotAfter)
+	}
+	for _, at := range []time.Time{issuer.NotBefore.Add(-time.Second), issuer.NotAfter.Add(time.Second)} {
+		now = at
+		got, err := v.Verify(t.Context(), ev, want)
+		wantRefused(t, got, err, evidence.Stale, "validity")
+	}
+}
