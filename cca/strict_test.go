@@ -358,6 +358,7 @@ func keyFaults(t testing.TB) []fault {
 		{"a COSE_Key without y", withRAK(encoded(good.Without(wire.KeyY))), evidence.Malformed, "rak"},
 		{"a COSE_Key with y as a sign", withRAK(encoded(good.With(wire.KeyY, true))), evidence.Malformed, "rak"},
 		{"a COSE_Key with a short x", withRAK(encoded(good.With(wire.KeyX, octets(47)))), evidence.Malformed, "rak"},
+		{"a COSE_Key that is split elsewhere", withRAK(encoded(good.With(wire.KeyX, point[1:48]).With(wire.KeyY, point[48:]))), evidence.Malformed, "rak"},
 		{"a COSE_Key with a member twice", withRAK(encoded(good.Add(int64(wire.KeyX), octets(48)))), evidence.Malformed, "rak"},
 		{"a COSE_Key with bytes behind it", withRAK(append(encoded(good), 0)), evidence.Malformed, "rak"},
 		{"a COSE_Key under a tag", withRAK(append([]byte{0xc1}, encoded(good)...)), evidence.Malformed, "rak"},

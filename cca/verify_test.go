@@ -9,6 +9,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -426,4 +430,27 @@ func TestVerifyRefusesMixedTokens(t *testing.T) {
 	mixed := p.Token(ccatest.Realm{Collect: func(m ccatest.Map) ccatest.Map { return m.With(44234, platform) }}, want)
 	got, err := v.Verify(t.Context(), mixed, want)
 	wantRefused(t, got, err, evidence.Untrusted, "binder")
+}
+
+// Nothing is fetched, whatever a token names as its verification service: there is
+// nothing to fetch with.
+func TestNoNetwork(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	for _, f := range files {
+		if strings.HasSuffix(f, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), f, nil, parser.ImportsOnly)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range parsed.Imports {
+			if path := strings.Trim(i.Path.Value, `"`); path == "os" || path == "net" || strings.HasPrefix(path, "net/") {
+				t.Errorf("%s imports %s", f, path)
+			}
+		}
+	}
 }
