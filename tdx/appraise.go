@@ -224,7 +224,25 @@ func (rv *ReferenceValues) graced(t TCB, at time.Time) Status {
 	}
 	s := rv.gracedLevel(t.Platform, at)
 	s = converge(s, rv.gracedLevel(t.Module, at))
-	return converge(s, rv.gracedLevel(t.QE, at))
+	s = converge(s, rv.gracedLevel(t.QE, at))
+	if t.Status == RelaunchAdvisedConfigurationNeeded {
+		// What has to be set up may be what runs now, of which no part speaks.
+		return withConfiguration(s)
+	}
+	return s
+}
+
+// withConfiguration returns s with the platform having to be set up otherwise.
+func withConfiguration(s Status) Status {
+	switch s {
+	case UpToDate:
+		return ConfigurationNeeded
+	case SWHardeningNeeded:
+		return ConfigurationAndSWHardeningNeeded
+	case OutOfDate:
+		return OutOfDateConfigurationNeeded
+	}
+	return s
 }
 
 func (rv *ReferenceValues) gracedLevel(l Level, at time.Time) Status {
