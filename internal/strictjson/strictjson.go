@@ -155,6 +155,11 @@ type typeInfo struct {
 
 const space = " \t\r\n"
 
+// maxKept is how many members an object may have for the next one at its depth to
+// have its map. To clear a map takes as long as it ever was large, so that one
+// large object would slow down all small ones after it.
+const maxKept = 64
+
 func newWalker(data []byte) *walker {
 	return &walker{data: data, rest: data, types: map[reflect.Type]typeInfo{}}
 }
@@ -314,7 +319,7 @@ func (w *walker) object(t reflect.Type, depth int) error {
 	if t != nil && t.Kind() != reflect.Struct && t.Kind() != reflect.Map {
 		return fmt.Errorf("json: object where %v is wanted", t)
 	}
-	if w.seen[depth] == nil {
+	if w.seen[depth] == nil || len(w.seen[depth]) > maxKept {
 		w.seen[depth] = map[string]bool{}
 	}
 	clear(w.seen[depth])
