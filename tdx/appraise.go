@@ -8,6 +8,7 @@ import (
 
 	"github.com/teebroker/teebroker/evidence"
 	"github.com/teebroker/teebroker/internal/refvalues"
+	"github.com/teebroker/teebroker/tdx/internal/abi"
 )
 
 // Appraise implements policy.Rule. Mismatches bear the names of [Claims.All].
@@ -92,12 +93,17 @@ func (r RegisterEvents) appraise(events []Event, ms *refvalues.Mismatches) {
 	ms.Add(eventsClaim(int(r.RTMR)), listValue(others), evidence.In, refvalues.Values(r.Digests.Values(), refvalues.FixedValue))
 }
 
-// appraise notes the events of that name, if it is not one with one of the payloads.
+// appraise notes the events that are or may be of that name, if it is not one with
+// one of the payloads.
 func (r RuntimeEvent) appraise(events []Event, ms *refvalues.Mismatches) {
 	var named []evidence.Value
 	good := false
 	for _, e := range events {
-		if e.Name != "" && e.Name == r.Name {
+		switch {
+		case e.RTMR == abi.RTMRs-1 && e.Name == "":
+			// Who wrote the log is free to leave out of which name an event is.
+			named = append(named, evidence.Bytes(e.Digest[:]))
+		case e.Name != "" && e.Name == r.Name:
 			named = append(named, e.value())
 			good = r.Payloads.Has(string(e.Data))
 		}

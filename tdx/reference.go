@@ -110,7 +110,9 @@ type RegisterEvents struct {
 }
 
 // RuntimeEvent is an event that RTMR3 must have been extended with exactly once,
-// whatever else it was extended with. Payloads are the bytes accepted, as a string.
+// whatever other runtime events it was extended with. An event of RTMR3 without a
+// name is refused: it may be one of this name, which the log does not say. Payloads
+// are the bytes accepted, as a string.
 type RuntimeEvent struct {
 	Name     string
 	Payloads evidence.Set[string]

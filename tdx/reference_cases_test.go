@@ -68,7 +68,7 @@ func eventCases() []testCase {
 		{"RTMREvents", "another of another register", another(Event{RTMR: 2, Digest: [48]byte{99}}), nil, ""},
 		{"RTMREvents", "one again", another(Event{RTMR: 1, Digest: [48]byte{20}}), nil, ""},
 		{"RTMREvents", "all of two registers", nil, registers(RegisterEvents{1, digests}, RegisterEvents{3, digests}), ""},
-		{"RTMREvents", "the second rule", another(Event{RTMR: 3, Digest: [48]byte{99}}), registers(RegisterEvents{1, digests}, RegisterEvents{3, digests}), "tdx.rtmr3.events"},
+		{"RTMREvents", "the second rule", another(Event{RTMR: 3, Digest: [48]byte{99}, Name: "other"}), registers(RegisterEvents{1, digests}, RegisterEvents{3, digests}), "tdx.rtmr3.events"},
 		{"RTMREvents", "none", nil, registers(RegisterEvents{RTMR: 1}), "tdx.rtmr1.events"},
 		{"RTMREvents", "no events of the register", nil, registers(RegisterEvents{2, evidence.Anything[[48]byte]()}), "tdx.rtmr2.events: got absent, want one of []"},
 		{"RTMREvents", "no events at all", noEvents, func(r *rv) { r.RuntimeEvents = nil }, "tdx.rtmr1.events"},
@@ -80,6 +80,8 @@ func eventCases() []testCase {
 		{"RuntimeEvents", "an empty payload", nil, func(r *rv) { r.RuntimeEvents = []RuntimeEvent{{"ready", evidence.OneOf("")}} }, ""},
 		{"RuntimeEvents", "twice", another(Event{RTMR: 3, Name: "app-id", Data: []byte{23}}), nil, "tdx.runtime_events: got [[app-id 17] [app-id 17]], want one of [[app-id 17]]"},
 		{"RuntimeEvents", "twice, once with another payload", another(Event{RTMR: 3, Name: "app-id", Data: []byte{99}}), nil, "tdx.runtime_events: got [[app-id 17] [app-id 63]], want one of [[app-id 17]]"},
+		{"RuntimeEvents", "twice, once in disguise", another(Event{RTMR: 3, Digest: [48]byte{23}}), nil, "tdx.runtime_events"},
+		{"RuntimeEvents", "something else in another register", another(Event{RTMR: 2, Digest: [48]byte{23}}), nil, ""},
 		{"RuntimeEvents", "not there", func(f *fields) { f.Events = f.Events[:2] }, nil, "tdx.runtime_events: got absent, want one of [[app-id 17]]"},
 		{"RuntimeEvents", "the second rule", nil, func(r *rv) {
 			r.RuntimeEvents = append(r.RuntimeEvents, RuntimeEvent{"compose-hash", evidence.Anything[string]()})
