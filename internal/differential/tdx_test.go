@@ -81,8 +81,10 @@ func TestTDXShortRun(t *testing.T) {
 	if got.cases != 1500 || got.classes[bothAccept] < 100 || got.classes[onlyWeAccept] == 0 {
 		t.Errorf("%d cases: %v", got.cases, got.classes)
 	}
+	// Nothing comes along with these quotes: go-tdx-guest reads no event logs.
+	alone := []string{"format", "items", "event-log"}
 	for _, c := range tdx.Checks() {
-		if c.Name != "format" && c.Name != "items" && got.details[bothRefuse][c.Name] == 0 {
+		if !slices.Contains(alone, c.Name) && got.details[bothRefuse][c.Name] == 0 {
 			t.Errorf("nothing that both refuse got to check %q", c.Name)
 		}
 	}
