@@ -86,7 +86,7 @@ func eventCases() []testCase {
 		{"RuntimeEvents", "the second rule", nil, func(r *rv) {
 			r.RuntimeEvents = append(r.RuntimeEvents, RuntimeEvent{"compose-hash", evidence.Anything[string]()})
 		}, "tdx.runtime_events: got absent, want one of []"},
-		{"RuntimeEvents", "of no name", nil, func(r *rv) { r.RuntimeEvents = []RuntimeEvent{{"", evidence.Anything[string]()}} }, "tdx.runtime_events"},
+		{"RuntimeEvents", "of no name", func(f *fields) { f.Events = f.Events[:1] }, func(r *rv) { r.RuntimeEvents = []RuntimeEvent{{"", evidence.Anything[string]()}} }, "tdx.runtime_events"},
 	}
 }
 

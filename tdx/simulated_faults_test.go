@@ -33,6 +33,10 @@ func faults(t *testing.T) map[string][]fault {
 				s.ev = func(ev *evidence.Evidence) { ev.Items = []evidence.Item{{Type: tdx.CCEL, Data: []byte("x")}} }
 			}},
 			{"an item of no type", evidence.Malformed, func(s *simulated) { s.ev = func(ev *evidence.Evidence) { ev.Items = []evidence.Item{{}} } }},
+			{"two logs of a type", evidence.Malformed, along(tdx.CCEL, tdx.CCELOf(), tdx.CCELOf())},
+			{"half a log", evidence.Malformed, along(tdx.CCEL, tdx.CCELOf()[:32])},
+			{"a log of other algorithms", evidence.Unsupported, along(tdx.CCEL, bytes.Replace(tdx.CCELOf(), []byte{0x0C, 0, 48, 0}, []byte{0x0B, 0, 32, 0}, 1))},
+			{"a runtime log that is none", evidence.Malformed, along(tdx.RuntimeLog, []byte("{}"))},
 		},
 		"event-log": {
 			{"an event that no register was extended with", evidence.BadSignature, func(s *simulated) {
@@ -106,6 +110,17 @@ func faults(t *testing.T) map[string][]fault {
 		},
 		"revocation": revocationFaults(),
 		"tcb":        slices.Concat(documentFaults(), infoFaults(), identityFaults(), foreignFaults()),
+	}
+}
+
+// along sends logs of a type along with the quote.
+func along(kind string, logs ...[]byte) func(*simulated) {
+	return func(s *simulated) {
+		s.ev = func(ev *evidence.Evidence) {
+			for _, l := range logs {
+				ev.Items = append(ev.Items, evidence.Item{Type: kind, Data: l})
+			}
+		}
 	}
 }
 
