@@ -227,5 +227,7 @@ func tcbOn(line Line, raw json.RawMessage) (TCB, error) {
 	if line == Turin {
 		members = append(members, refvalues.Member{Name: "fmc", Decode: refvalues.Value(&t.FMC, refvalues.Plain)})
 	}
-	return t, refvalues.Whole(raw, members)
+	// Not in the return: Go does not say whether t would be copied before or after.
+	err := refvalues.Whole(raw, members)
+	return t, err
 }

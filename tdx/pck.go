@@ -51,7 +51,8 @@ func parsePCK(c *x509.Certificate, ca CA) (PCK, error) {
 	if ext == nil {
 		return PCK{}, errors.New("no SGX extension")
 	}
-	return p, p.parseExtension(ext)
+	err := p.parseExtension(ext) // not in the return: Go does not say when p would be copied
+	return p, err
 }
 
 // parseExtension reads the value of the SGX extension of a certificate by p.CA.
