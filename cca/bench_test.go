@@ -82,15 +82,3 @@ func BenchmarkForged(b *testing.B) {
 		}
 	}
 }
-
-func TestDecodeAllocations(t *testing.T) {
-	raw := published(t, "iat-verifier-cca_example_token.cbor").token(t)
-	n := testing.AllocsPerRun(10, func() {
-		if _, err := cca.ParseToken(raw); err != nil {
-			t.Error(err)
-		}
-	})
-	if n > 20 {
-		t.Errorf("%v allocations", n)
-	}
-}
