@@ -3,6 +3,7 @@ package tdxtest_test
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/teebroker/teebroker/evidence"
 	"github.com/teebroker/teebroker/tdx"
@@ -52,4 +53,52 @@ func Example() {
 	// 90c06f000000 by the platform CA: UpToDate
 	// RelaunchAdvised [relaunch]
 	// tdx-quote: Quote Signature: bad-signature
+}
+
+// The event log of a TD, and logs that do not say what its registers were extended
+// with.
+func ExampleEventLog() {
+	log := tdxtest.EventLog{
+		{RTMR: 0, Data: []byte("firmware")},
+		{RTMR: 0, Data: []byte("its configuration")},
+		{RTMR: 2, Type: 0x0D, Data: []byte("the name of an image"), Digest: [48]byte{1}},
+		{RTMR: 3, Name: "app-id", Data: []byte{1}},
+	}
+	intel := tdxtest.NewIntel()
+	platform := intel.Platform(tdx.PlatformCA)
+	v, err := tdx.NewVerifier(tdx.Config{Anchors: intel.Anchors(), Source: intel.Source()})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	want := evidence.UncheckedBindingUnsafe()
+	verify := func(claim string, along func([]evidence.Item) []evidence.Item) {
+		got, err := v.Verify(context.Background(), platform.Quote(tdxtest.TD{Log: log, Items: along}, want), want)
+		fmt.Printf("%s: %v\n", claim, err)
+		if c, ok := tdx.ClaimsOf(got); ok {
+			for _, e := range c.Events {
+				fmt.Printf("  RTMR%d %s %q\n", e.RTMR, e.Name, e.Data)
+			}
+		}
+	}
+	verify("as it is", nil)
+	verify("an event dropped", func([]evidence.Item) []evidence.Item { return log[1:].Items() })
+	verify("a wrong digest", func([]evidence.Item) []evidence.Item {
+		bad := slices.Clone(log)
+		bad[1].Digest = [48]byte{2}
+		return bad.Items()
+	})
+	verify("cut short", func(items []evidence.Item) []evidence.Item {
+		items[0].Data = items[0].Data[:len(items[0].Data)-1]
+		return items
+	})
+	// Output:
+	// as it is: <nil>
+	//   RTMR0  "firmware"
+	//   RTMR0  "its configuration"
+	//   RTMR2  ""
+	//   RTMR3 app-id "\x01"
+	// an event dropped: tdx-quote: RTMR0: bad-signature: not what the event log makes of it
+	// a wrong digest: tdx-quote: RTMR0: bad-signature: not what the event log makes of it
+	// cut short: tdx-quote: tdx-ccel: malformed: cut short
 }

@@ -20,14 +20,19 @@ type TD struct {
 	MRTD        [48]byte
 	MRConfigID  [48]byte
 	MROwner     [48]byte
-	OwnerConfig [48]byte // MROWNERCONFIG
-	RTMRs       [4][48]byte
-	MRServiceTD [48]byte // of a TD15
+	OwnerConfig [48]byte    // MROWNERCONFIG
+	RTMRs       [4][48]byte // of those that Log has no event of
+	MRServiceTD [48]byte    // of a TD15
+	Log         EventLog    // makes RTMRs what they are, and comes along
 
 	Edit  func(signed []byte)       // before signing; sees header to end of body
 	QE    func(report []byte)       // the report of the quoting enclave, before the PCK signs it
 	Data  func(*SignatureData)      // after all signing
 	Fault func(quote []byte) []byte // after all else
+
+	// Items returns what comes along instead of the items of Log, of which it may
+	// change the bytes.
+	Items func([]evidence.Item) []evidence.Item
 }
 
 // SignatureData is what follows the signed part of a quote, in its order. Lengths
@@ -44,7 +49,7 @@ type SignatureData struct {
 }
 
 // Quote returns signed Evidence with data as REPORTDATA, which is zero if data is
-// not [evidence.Binding.Checked].
+// not [evidence.Binding.Checked], and the event log of td, if there is one.
 //
 // What the quote says of the body, its type and its size follow td.Body; a type
 // that is not handled gets the body of a TD10.
@@ -65,7 +70,7 @@ func (p *Platform) Quote(td TD, data evidence.Binding) evidence.Evidence {
 	if td.Fault != nil {
 		raw = td.Fault(raw)
 	}
-	return evidence.Evidence{Format: tdx.Format, Raw: raw}
+	return evidence.Evidence{Format: tdx.Format, Raw: raw, Items: td.items()}
 }
 
 func (td TD) withDefaults() TD {
@@ -121,7 +126,7 @@ func (p *Platform) layOutBody(b fields, td TD, data evidence.Binding) {
 	b.put(abi.MRConfigID, td.MRConfigID[:])
 	b.put(abi.MROwner, td.MROwner[:])
 	b.put(abi.MROwnerConfig, td.OwnerConfig[:])
-	for i, r := range td.RTMRs {
+	for i, r := range td.registers() {
 		b.put(abi.RTMR0+i*abi.MRSize, r[:])
 	}
 	b.put(abi.ReportData, data.Bytes())

@@ -8,6 +8,8 @@
 //
 //   - in a quote: every field of [TD], any byte before signing with [TD.Edit], any
 //     byte or the length after it with [TD.Fault];
+//   - in an event log: every field of [Event], the digest included, an event
+//     dropped, added or swapped, and any byte or the length, with [TD.Items];
 //   - behind it: the report of the quoting enclave before the PCK signs it with
 //     [TD.QE], and each part of the signature data, certificates included, with
 //     [TD.Data];
