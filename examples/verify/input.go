@@ -5,8 +5,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 
+	"github.com/teebroker/teebroker/cca"
 	"github.com/teebroker/teebroker/collateral"
 	"github.com/teebroker/teebroker/evidence"
 	"github.com/teebroker/teebroker/examples/internal/cli"
@@ -45,7 +47,7 @@ func (o *options) read(file string) (input, error) {
 	case in.tee == nil:
 		in.tee = detect(in.raw)
 	}
-	if in.trust, err = o.readTrust(); err != nil {
+	if in.trust, err = o.readTrust(in.tee); err != nil {
 		return input{}, err
 	}
 	in.policy, err = o.readPolicy()
@@ -73,6 +75,7 @@ func (o *options) readPolicy() (*policy.Policy, error) {
 	p, err := policy.Parse(doc, policy.Decoders{
 		snp.Format: policy.Decoder(snp.DecodeReferenceValues),
 		tdx.Format: policy.Decoder(tdx.DecodeReferenceValues),
+		cca.Format: policy.Decoder(cca.DecodeReferenceValues),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.policy, err)
@@ -87,58 +90,55 @@ func (o *options) readPolicy() (*policy.Policy, error) {
 	return p, nil
 }
 
-func (o *options) readTrust() (t trust, err error) {
-	t = trust{now: o.now, skipRevocation: o.allowNoRevocation, skipTCB: o.allowNoTCB}
-	if t.anchors, err = readAnchors(o.roots); err != nil {
+// readTrust reads what evidence of t is judged with; t is nil if it is of no
+// known format.
+func (o *options) readTrust(t *tee) (found trust, err error) {
+	found = trust{now: o.now, skipRevocation: o.allowNoRevocation, skipTCB: o.allowNoTCB}
+	if found.anchors, err = readAnchors(o.roots); err != nil {
 		return trust{}, err
 	}
-	t.source, t.items, err = readEndorsements(o.endorsements)
-	return t, err
-}
-
-// readEndorsements returns the Source of what is under paths, and the Items that
-// go with evidence: the first VEK and the first certificate table. If there are
-// more, the Source knows each VEK by the name of its chip.
-func readEndorsements(paths []string) (evidence.Source, []evidence.Item, error) {
-	files, err := collateral.Dir(paths...)
+	files, err := collateral.Dir(o.endorsements...)
 	if err != nil {
-		return nil, nil, err
+		return trust{}, err
 	}
-	var items []evidence.Item
-	for file, names := range files.All() {
-		if !slices.Contains(paths, file) && len(names) == 0 {
-			continue // a folder may have anything
+	found.source = files
+	if t == nil {
+		return found, nil
+	}
+	for path, names := range files.All() {
+		f, err := readEndorsement(path, slices.Contains(o.endorsements, path), len(names) > 0)
+		if err == nil && f.data != nil {
+			err = t.collect(&found, f)
 		}
-		b, err := cli.ReadFile(file, maxFile)
 		if err != nil {
-			return nil, nil, err
-		}
-		items = addItem(items, b)
-	}
-	return files, items, nil
-}
-
-// addItem adds the Item that file is good for, unless there is one of its type.
-func addItem(items []evidence.Item, file []byte) []evidence.Item {
-	item, ok := itemIn(file)
-	if !ok || slices.ContainsFunc(items, func(i evidence.Item) bool { return i.Type == item.Type }) {
-		return items
-	}
-	return append(items, item)
-}
-
-// itemIn returns file itself if it is a certificate table, or the first VEK in a
-// file of certificates, or false.
-func itemIn(file []byte) (evidence.Item, bool) {
-	if _, err := snp.TableVEKs(file); err == nil {
-		return evidence.Item{Type: snp.CertTable, Data: file}, true
-	}
-	for _, c := range certificatesIn(file) {
-		if n := c.Subject.CommonName; n == "SEV-VCEK" || n == "SEV-VLEK" {
-			return evidence.Item{Type: snp.VEK, Data: c.Raw}, true
+			return trust{}, err
 		}
 	}
-	return evidence.Item{}, false
+	return found, nil
+}
+
+// endorsement is a file among the endorsements.
+type endorsement struct {
+	path  string
+	data  []byte
+	named bool // on the command line; a folder may have anything
+	known bool // to the Source
+}
+
+// readEndorsement reads a file, but in a folder nothing that the Source passed
+// over as no regular file or too large.
+func readEndorsement(path string, named, known bool) (endorsement, error) {
+	if !named {
+		info, err := os.Lstat(path)
+		if err != nil {
+			return endorsement{}, err
+		}
+		if !info.Mode().IsRegular() || info.Size() > maxFile {
+			return endorsement{}, nil
+		}
+	}
+	data, err := cli.ReadFile(path, maxFile)
+	return endorsement{path, data, named, known}, err
 }
 
 // certificatesIn returns the certificates of a PEM file, or of a DER file the one.

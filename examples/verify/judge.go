@@ -72,7 +72,7 @@ func judge(ctx context.Context, in input) (*result, error) {
 		r.Detail = "longer than any evidence"
 		return r, nil
 	}
-	v, err := in.tee.verifier(in.trust)
+	v, err := in.tee.verifier(in.trust, in.raw)
 	if err != nil {
 		return nil, err
 	}

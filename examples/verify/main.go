@@ -31,9 +31,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 const about = `
 Is this evidence genuine and current, and is it acceptable?
 
-FILE is evidence as the hardware made it: for AMD SEV-SNP a report of 1184
-bytes, for Intel TDX a quote. Flags come before FILE. Genuine means that every check of the format
-passed, up to the vendor's root and its revocation lists.
+FILE is evidence as the hardware made it: for AMD SEV-SNP a report of 1184 bytes,
+for Intel TDX a quote, for Arm CCA a token. Flags come before FILE. Genuine means
+that every check of the format passed, up to the vendor's root and its revocation
+lists.
 
   verify -endorsements vcek.der,milan.crl report.bin
 
@@ -55,7 +56,18 @@ the lists of the PCK CA and of the root, as a folder of files of any name:
   verify -endorsements lists/ -allow-no-tcb quote.bin
 
 How up to date its platform is, is a claim, tdx.tcb.status: a quote that is
-OutOfDate is genuine.
+OutOfDate is genuine. An event log beside it, CCEL as the firmware wrote it or a
+runtime log in JSON, has to make the RTMRs what the quote says:
+
+  verify -endorsements tdx-collateral/,ccel.bin quote.bin
+
+Arm has no root: say which platform's key (CPAK) you trust, as a list of JWKs with
+the instances they are of, or as a PEM key, which then stands for the instance that
+the token names. A vendor's CA, for tokens that bring certificates, goes to -roots:
+
+  verify -endorsements anchors.json token.cbor
+  verify -endorsements cpak.pub.pem token.cbor
+  verify -roots vendor-ca.pem token.cbor
 
 With -policy and without -binding everything but the binding is judged. In the
 JSON, accepted is null without -policy and false for what is not authentic, and
@@ -77,12 +89,12 @@ type options struct {
 func setup(fs *flag.FlagSet) cli.Action {
 	o := options{now: time.Now()}
 	fs.Func("format", "the evidence is of this `FORMAT`: auto, snp, tdx, cca or vtpm (default auto)", o.setFormat)
-	fs.Var(&o.endorsements, "endorsements", "files and folders `PATH,…` with VCEK or VLEK, certificate table, TDX collateral, CRLs")
-	fs.Var(&o.roots, "roots", "files `PEM,…` with the trust anchors to use instead of the vendors'")
+	fs.Var(&o.endorsements, "endorsements", "files and folders `PATH,…` with VCEK or VLEK, certificate table, TDX collateral, CRLs, TDX event logs, CCA trust anchors")
+	fs.Var(&o.roots, "roots", "files `PEM,…` with the trust anchors to use instead of the vendors': certificates and, for CCA, public keys")
 	fs.StringVar(&o.policy, "policy", "", "judge by the policy document `FILE`")
 	fs.Func("at", "judge validity at this `TIME`, such as 2025-06-01T00:00:00Z (default now)", o.setTime)
 	fs.Func("binding", "what must have been signed: `HEX` of up to 64 bytes", o.setBinding)
-	fs.BoolVar(&o.allowNoRevocation, "allow-no-revocation", false, "do without revocation lists: nothing is known of stolen keys")
+	fs.BoolVar(&o.allowNoRevocation, "allow-no-revocation", false, "do without revocation lists: nothing is known of stolen keys; CCA has none")
 	fs.BoolVar(&o.allowNoTCB, "allow-no-tcb", false, "TDX: do without TCB Info and QE identity: nothing is known of the platform's TCB, nor that the quoting enclave is Intel's; means nothing to the other formats")
 	fs.BoolVar(&o.json, "json", false, "print one JSON object")
 	return func(args []string, stdout io.Writer) (bool, error) {
@@ -103,8 +115,7 @@ func (o *options) setFormat(s string) error {
 			return nil
 		}
 	}
-	switch s {
-	case "cca", "vtpm":
+	if s == "vtpm" {
 		return fmt.Errorf("%s is not supported yet", s)
 	}
 	return errors.New("no such format")

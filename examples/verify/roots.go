@@ -2,31 +2,38 @@ package main
 
 import (
 	"bytes"
+	"encoding/pem"
 	"fmt"
 
 	"github.com/teebroker/teebroker/examples/internal/cli"
 )
 
-// anchor is a certificate that the person at the keyboard trusts. Its name
-// says whose it is.
+// anchor is a certificate that the person at the keyboard trusts, or a public key.
+// The name of a certificate says whose it is; a key has none.
 type anchor struct {
 	name string
 	der  []byte
+	key  bool
 }
 
-// readAnchors returns the certificates in paths, or nil without paths.
+// readAnchors returns the certificates and keys in paths, or nil without paths.
 func readAnchors(paths []string) (anchors []anchor, err error) {
 	for _, path := range paths {
 		b, err := cli.ReadFile(path, maxFile)
 		if err != nil {
 			return nil, err
 		}
-		certs := certificatesIn(b)
-		if len(certs) == 0 {
-			return nil, fmt.Errorf("%s: no certificates", path)
+		before := len(anchors)
+		for _, c := range certificatesIn(b) {
+			anchors = append(anchors, anchor{name: c.Subject.CommonName, der: c.Raw})
 		}
-		for _, c := range certs {
-			anchors = append(anchors, anchor{c.Subject.CommonName, c.Raw})
+		for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
+			if block.Type == "PUBLIC KEY" {
+				anchors = append(anchors, anchor{der: block.Bytes, key: true})
+			}
+		}
+		if len(anchors) == before {
+			return nil, fmt.Errorf("%s: no certificates and no public keys", path)
 		}
 	}
 	return anchors, nil
@@ -36,7 +43,7 @@ func readAnchors(paths []string) (anchors []anchor, err error) {
 // if there are different ones.
 func only(anchors []anchor, name string) (der []byte, err error) {
 	for _, a := range anchors {
-		if a.name != name {
+		if a.key || a.name != name {
 			continue
 		}
 		if der != nil && !bytes.Equal(der, a.der) {

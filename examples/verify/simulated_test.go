@@ -121,7 +121,7 @@ func TestRoots(t *testing.T) {
 		{"two that can't be told apart", append(bytes.Clone(own), others...), 2, "two certificates called ARK-Turin"},
 		{"none of AMD", leaf, 2, "no ARK of AMD"},
 		{"no intermediate", ark, 2, "Anchors"},
-		{"no certificate", key, 2, "no certificates"},
+		{"a key alone", key, 2, "no ARK of AMD"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer

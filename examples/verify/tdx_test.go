@@ -254,6 +254,10 @@ func TestDetect(t *testing.T) {
 		{append([]byte{3}, quote[1:]...), "tdx"},
 		{report, "snp"},
 		{disguised, "snp"},
+		{vectors.Read(t, "cca/rust-draft-ffm-00.cbor"), "cca"},
+		{vectors.Read(t, "cca/iat-verifier-cca_example_token.cbor")[:3], "cca"},
+		{[]byte{0xd9, 0x03}, ""},
+		{[]byte{0xd9, 0x01, 0x90}, ""}, // the tag after that of a collection
 	} {
 		name := ""
 		if found := detect(test.raw); found != nil {

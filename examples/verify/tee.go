@@ -17,8 +17,12 @@ type tee struct {
 	// looksLike reports whether raw may be meant to be of this format.
 	looksLike func(raw []byte) bool
 
-	// verifier returns a Verifier at one instant.
-	verifier func(trust) (evidence.Verifier, error)
+	// collect adds to what is trusted, or comes along, what f is good for. A file
+	// of a folder that is good for nothing is passed over.
+	collect func(t *trust, f endorsement) error
+
+	// verifier returns a Verifier at one instant, for raw.
+	verifier func(t trust, raw []byte) (evidence.Verifier, error)
 
 	// hearsay yields what evidence says that nothing vouches for.
 	hearsay func(raw []byte) (iter.Seq2[string, evidence.Value], error)
@@ -32,9 +36,10 @@ type trust struct {
 	now            time.Time
 	skipRevocation bool
 	skipTCB        bool // of TDX
+	cca            ccaTrust
 }
 
 // tees returns every format there is. A file is of the first that it looks like:
 // a report of SEV-SNP may have any number where a quote has its TEE type, but no
-// quote starts as a report does.
-func tees() []tee { return []tee{snpTEE(), tdxTEE()} }
+// quote starts as a report does, and neither of them as a token of CCA.
+func tees() []tee { return []tee{snpTEE(), ccaTEE(), tdxTEE()} }

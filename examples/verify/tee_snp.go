@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"iter"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/teebroker/teebroker/evidence"
@@ -13,7 +15,7 @@ import (
 func snpTEE() tee {
 	return tee{
 		name: "snp", title: "AMD SEV-SNP report", format: snp.Format, checks: snp.Checks(),
-		looksLike: looksLikeSNP, verifier: snpVerifier, hearsay: snpHearsay,
+		looksLike: looksLikeSNP, collect: collectSNP, verifier: snpVerifier, hearsay: snpHearsay,
 	}
 }
 
@@ -28,7 +30,34 @@ func looksLikeSNP(raw []byte) bool {
 	return version > 0 && version < 256
 }
 
-func snpVerifier(t trust) (evidence.Verifier, error) {
+// collectSNP takes the first VEK and the first certificate table as Items. If there
+// are more, the Source knows each VEK by the name of its chip.
+func collectSNP(t *trust, f endorsement) error {
+	if !f.named && !f.known {
+		return nil
+	}
+	item, ok := itemIn(f.data)
+	if ok && !slices.ContainsFunc(t.items, func(i evidence.Item) bool { return i.Type == item.Type }) {
+		t.items = append(t.items, item)
+	}
+	return nil
+}
+
+// itemIn returns file itself if it is a certificate table, or the first VEK in a
+// file of certificates, or false.
+func itemIn(file []byte) (evidence.Item, bool) {
+	if _, err := snp.TableVEKs(file); err == nil {
+		return evidence.Item{Type: snp.CertTable, Data: file}, true
+	}
+	for _, c := range certificatesIn(file) {
+		if n := c.Subject.CommonName; n == "SEV-VCEK" || n == "SEV-VLEK" {
+			return evidence.Item{Type: snp.VEK, Data: c.Raw}, true
+		}
+	}
+	return evidence.Item{}, false
+}
+
+func snpVerifier(t trust, _ []byte) (evidence.Verifier, error) {
 	anchors := snp.AMD()
 	if t.anchors != nil {
 		var err error
@@ -65,6 +94,11 @@ func snpAnchors(anchors []anchor) (found []snp.Anchors, err error) {
 		return nil, errors.New("-roots: no ARK of AMD")
 	}
 	return found, nil
+}
+
+// ofAMD reports whether a certificate is called as those of AMD are.
+func ofAMD(name string) bool {
+	return strings.HasPrefix(name, "ARK-") || strings.HasPrefix(name, "SEV-")
 }
 
 func snpHearsay(raw []byte) (iter.Seq2[string, evidence.Value], error) {

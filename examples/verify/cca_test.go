@@ -1,0 +1,376 @@
+package main
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/teebroker/teebroker/cca"
+	"github.com/teebroker/teebroker/cca/ccatest"
+	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/internal/vectors"
+)
+
+// ccaVector is a published token in the manifest of vectors/cca.
+type ccaVector struct {
+	Name, File, Key  string
+	PlatformProfile  string
+	RealmProfile     string // "<nil>" if there is none
+	PlatSig          string
+	RealmSig, Binder string
+	Lifecycle        string
+	Challenge        string
+}
+
+func ccaVectors(t testing.TB) []ccaVector {
+	t.Helper()
+	var manifest struct{ Vectors []ccaVector }
+	vectors.JSON(t, "cca/manifest.json", &manifest)
+	if len(manifest.Vectors) < 5 {
+		t.Fatalf("%d tokens in the manifest, want 5", len(manifest.Vectors))
+	}
+	return manifest.Vectors
+}
+
+// Every published token gives the result of the manifest, with its key alone.
+func TestPublishedTokens(t *testing.T) {
+	bad := 0
+	for _, v := range ccaVectors(t) {
+		t.Run(v.Name, func(t *testing.T) {
+			file, key := vectors.Path(t, "cca/"+v.File), vectors.Path(t, "cca/"+v.Key)
+			if v.PlatSig != "yes" || v.RealmSig != "yes" {
+				t.Fatal("the manifest has a token of another kind")
+			}
+			got, a := ask(t, "-endorsements", key, "-binding", v.Challenge, file)
+			if strings.HasPrefix(v.Binder, "false") {
+				bad++
+				want(t, got, a, "untrusted", "binder")
+				if a.Format != "cca" || a.outcome("platform-signature") != "passed" || a.outcome("realm-signature") != "not reached" {
+					t.Errorf("%s: %v", a.Format, a.Checks)
+				}
+				return
+			}
+			if got != 0 || !a.Authentic || a.Format != "cca" || a.Binding != "ok" || a.Reason != "" || a.Accepted != nil || a.NotAfter == nil {
+				t.Fatalf("status %d, %+v", got, a)
+			}
+			for _, c := range a.Checks {
+				if c.Outcome != "passed" {
+					t.Errorf("check %s: %s", c.Name, c.Outcome)
+				}
+			}
+			if lifecycle := fmt.Sprintf("%#04x", int(a.Claims["cca.lifecycle"].(float64))); lifecycle != v.Lifecycle {
+				t.Errorf("lifecycle %s, want %s", lifecycle, v.Lifecycle)
+			}
+			realm, ok := a.Claims["cca.realm_profile"]
+			if a.Claims["cca.platform_profile"] != v.PlatformProfile || ok != (v.RealmProfile != "<nil>") || ok && realm != v.RealmProfile {
+				t.Errorf("profiles %v and %v", a.Claims["cca.platform_profile"], realm)
+			}
+			if binder := fmt.Sprintf("true (%s)", a.Claims["cca.rak_hash"]); binder != v.Binder || a.Claims["cca.challenge"] != v.Challenge {
+				t.Errorf("binder %s, challenge %v", binder, a.Claims["cca.challenge"])
+			}
+			flip := "00" + v.Challenge[2:]
+			if got, a := ask(t, "-endorsements", key, "-binding", flip, file); got != 1 || !a.Authentic || a.Binding != "mismatch" || a.Reason != "not-bound" {
+				t.Errorf("another binding: status %d, %+v", got, a)
+			}
+			if got, a := ask(t, file); got != 1 || a.Reason != "untrusted" || a.Check != "anchor" {
+				t.Errorf("without an anchor: status %d, %+v", got, a)
+			}
+		})
+	}
+	if bad != 1 {
+		t.Errorf("%d tokens of the manifest are bad, want 1", bad)
+	}
+}
+
+// The published lists of anchors decide as their names say.
+func TestPublishedAnchors(t *testing.T) {
+	for _, test := range []struct {
+		token, anchors string
+		reason, check  string // "" is a yes
+	}{
+		{"rust-cca-token-02", "ta-02-ok", "", ""},
+		{"rust-cca-token-02", "ta-02-bad", "untrusted", "anchor"},
+		{"rust-cca-token-02", "ta-tfa", "untrusted", "anchor"},
+		{"rust-draft-ffm-00", "ta-tfa", "", ""},
+		{"tf-rmm-legacy-1222", "ta-tfa", "", ""},
+		{"iat-verifier-cca_example_token", "ta-tfa", "", ""},
+		{"rust-bug-33-repro", "ta-tfa", "untrusted", "binder"},
+	} {
+		t.Run(test.token+" with "+test.anchors, func(t *testing.T) {
+			file, anchors := vectors.Path(t, "cca/"+test.token+".cbor"), vectors.Path(t, "cca/"+test.anchors+".json")
+			for _, endorsements := range []string{anchors, folderWith(t, readFile(t, anchors))} {
+				got, a := ask(t, "-format", "cca", "-endorsements", endorsements, file)
+				if test.reason != "" {
+					want(t, got, a, test.reason, test.check)
+					continue
+				}
+				if got != 0 || !a.Authentic || a.Binding != "unchecked" {
+					t.Errorf("status %d, %+v", got, a)
+				}
+			}
+		})
+	}
+}
+
+// folderWith returns a folder with content in a file, among files that mean nothing.
+func folderWith(t *testing.T, content []byte) string {
+	t.Helper()
+	file := write(t, "anchors", content)
+	dir := filepath.Dir(file)
+	for name, other := range map[string]string{"notes.txt": "nothing", "list.json": `["nothing"]`, "empty": ""} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(other), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// realm is what a person has of a simulated realm.
+type realm struct{ token, key, anchors string }
+
+func simulateRealm(t *testing.T, p *ccatest.Platform, r ccatest.Realm) realm {
+	t.Helper()
+	data, err := evidence.NewBinding(signedFor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return realm{
+		token:   write(t, "token.cbor", p.Token(r, data).Raw),
+		key:     write(t, "cpak.pem", publicPEM(t, &p.Key.PublicKey)),
+		anchors: write(t, "anchors.json", jwks(t, p, nil)),
+	}
+}
+
+func publicPEM(t *testing.T, key any) []byte {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+}
+
+// jwks returns the list of p alone, with members added.
+func jwks(t *testing.T, p *ccatest.Platform, more map[string]any) []byte {
+	t.Helper()
+	point, err := p.Key.PublicKey.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := (len(point) - 1) / 2
+	entry := map[string]any{
+		"instance-id": p.Instance.String(), "implementation-id": p.Implementation.String(),
+		"pkey": map[string]string{"kty": "EC", "crv": "P-384", "x": base64.RawURLEncoding.EncodeToString(point[1 : 1+size]), "y": base64.RawURLEncoding.EncodeToString(point[1+size:])},
+	}
+	for name, value := range more {
+		entry[name] = value
+	}
+	b, err := json.Marshal([]any{entry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// Whom the tool believes, and until when.
+func TestAnchors(t *testing.T) {
+	p, other := ccatest.NewPlatform(), ccatest.NewPlatform()
+	f, stranger := simulateRealm(t, p, ccatest.Realm{}), simulateRealm(t, other, ccatest.Realm{})
+	window := func(from, to string) string {
+		return write(t, "window.json", jwks(t, p, map[string]any{"not-before": from, "not-after": to}))
+	}
+	current := window("2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z")
+	at := []string{"-at", "2025-06-01T00:00:00Z"}
+	for _, test := range []struct {
+		name          string
+		args          []string
+		reason, check string // "" is a yes
+	}{
+		{"a list", []string{"-endorsements", f.anchors}, "", ""},
+		{"a key", []string{"-endorsements", f.key}, "", ""},
+		{"a key among roots", []string{"-roots", f.key}, "", ""},
+		{"list and key of the same", []string{"-endorsements", f.anchors + "," + f.key, "-roots", f.key}, "", ""},
+		{"lists of two", []string{"-endorsements", stranger.anchors + "," + f.anchors}, "", ""},
+		{"nobody", nil, "untrusted", "anchor"},
+		{"the list of another", []string{"-endorsements", stranger.anchors}, "untrusted", "anchor"},
+		{"the key of another", []string{"-endorsements", stranger.key}, "bad-signature", "platform-signature"},
+		{"another implementation", []string{"-endorsements", write(t, "x.json", jwks(t, p, map[string]any{"implementation-id": strings.Repeat("07", 32)}))}, "untrusted", "anchor"},
+		{"a window", append(at, "-endorsements", current), "", ""},
+		{"a window that is over", []string{"-at", "2026-01-01T00:00:01Z", "-endorsements", current}, "stale", "validity"},
+		{"a window to come", []string{"-at", "2024-12-31T23:59:59Z", "-endorsements", current}, "stale", "validity"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, a := ask(t, append(test.args, "-binding", hex.EncodeToString(signedFor), f.token)...)
+			if test.reason != "" {
+				want(t, got, a, test.reason, test.check)
+				return
+			}
+			if got != 0 || a.Binding != "ok" {
+				t.Errorf("status %d, %+v", got, a)
+			}
+		})
+	}
+}
+
+// What can't be read, or can't be told apart, is no answer.
+func TestUnusableAnchors(t *testing.T) {
+	p := ccatest.NewPlatform()
+	f := simulateRealm(t, p, ccatest.Realm{})
+	stranger := simulateRealm(t, ccatest.NewPlatform(), ccatest.Realm{})
+	weak := publicPEM(t, &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 2047), E: 65537})
+	for _, test := range []struct {
+		name string
+		args []string
+		says string
+	}{
+		{"a list of something else", []string{"-endorsements", write(t, "list", []byte(`["x"]`))}, "anchors"},
+		{"a list with a private key", []string{"-endorsements", write(t, "list", bytes.Replace(readFile(t, f.anchors), []byte(`"kty"`), []byte(`"d":"AA","kty"`), 1))}, "anchors"},
+		{"a key of RSA", []string{"-endorsements", write(t, "key", weak)}, "key"},
+		{"a key of RSA among roots", []string{"-roots", write(t, "key", weak)}, "key"},
+		{"two keys for one instance", []string{"-endorsements", f.key + "," + stranger.key}, "already"},
+		{"a root that is no CA", []string{"-roots", write(t, "leaf", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certified(t, p, time.Now())[0]}))}, "CA"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			got := run(append(append([]string{"-json"}, test.args...), f.token), &stdout, &stderr)
+			if got != 2 || stdout.Len() > 0 || !strings.Contains(stderr.String(), test.says) {
+				t.Errorf("status %d, %q, %q; want %q", got, stdout.String(), stderr.String(), test.says)
+			}
+		})
+	}
+}
+
+func certified(t *testing.T, p *ccatest.Platform, now time.Time) [][]byte {
+	t.Helper()
+	return ccatest.NewVendor(now).Certify(&p.Key.PublicKey, now, ccatest.Certificate{})
+}
+
+// A vendor's CA in -roots vouches for platforms that bring certificates, among the
+// roots of other TEEs, which do not.
+func TestVendorOfCCA(t *testing.T) {
+	now := time.Now()
+	maker := ccatest.NewVendor(now)
+	p := ccatest.NewPlatform()
+	p.Chain = maker.Certify(&p.Key.PublicKey, now, ccatest.Certificate{})
+	f := simulateRealm(t, p, ccatest.Realm{})
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: maker.Authority().Certificate})
+	stranger := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ccatest.NewVendor(now).Authority().Certificate})
+	others := rootsOf(vendor())
+	for _, test := range []struct {
+		name          string
+		roots         []byte
+		at            time.Time
+		reason, check string // "" is a yes
+	}{
+		{"the vendor", ca, now, "", ""},
+		{"among others", append(bytes.Clone(others), ca...), now, "", ""},
+		{"a stranger", stranger, now, "untrusted", "anchor"},
+		{"AMD", others, now, "untrusted", "anchor"},
+		{"the vendor later", ca, now.AddDate(2, 0, 0), "stale", "validity"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, a := ask(t, "-roots", write(t, "roots.pem", test.roots), "-at", test.at.UTC().Format(time.RFC3339), f.token)
+			if test.reason != "" {
+				want(t, got, a, test.reason, test.check)
+				return
+			}
+			if got != 0 || !a.Authentic {
+				t.Errorf("status %d, %+v", got, a)
+			}
+		})
+	}
+	got, a := ask(t, "-roots", write(t, "roots.pem", ca), "-endorsements", f.anchors, f.token)
+	want(t, got, a, "untrusted", "anchor") // a listed instance brings no certificates
+}
+
+// A policy document judges a realm: the same one, and on a platform under debug.
+func TestPolicyOfRealm(t *testing.T) {
+	p := ccatest.NewPlatform()
+	zero := strings.Repeat("00", 32)
+	document := write(t, "policy.json", fmt.Appendf(nil, `{
+		"policy": "teebroker/1", "name": "realm", "version": "1", "scope": "global",
+		"require": {"cca-token": [{
+			"rims": "*", "rem0": [%q], "rem1": "*", "rem2": "*", "rem3": "*", "rpvs": "*", "realm_hashes": ["sha-256"], "mec_policies": "*",
+			"allow_any_platform": true, "implementations": "*", "instances": [%q]
+		}]}}`, zero, p.Instance))
+	for _, test := range []struct {
+		name      string
+		lifecycle cca.Lifecycle
+		miss      string // the claim that is not acceptable, or "" for a yes
+	}{
+		{"secured", p.Lifecycle, ""},
+		{"debug", 0x4000, "cca.lifecycle_state"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p.Lifecycle = test.lifecycle
+			f := simulateRealm(t, p, ccatest.Realm{})
+			got, a := ask(t, "-endorsements", f.key, "-binding", hex.EncodeToString(signedFor), "-policy", document, f.token)
+			if test.miss == "" {
+				if got != 0 || a.Accepted == nil || !*a.Accepted {
+					t.Errorf("status %d, %+v", got, a.Mismatches)
+				}
+				return
+			}
+			if got != 1 || a.Accepted == nil || *a.Accepted || !a.Authentic || len(a.Mismatches) != 1 || a.Mismatches[0].Claim != test.miss {
+				t.Errorf("status %d, %+v", got, a.Mismatches)
+			}
+		})
+	}
+}
+
+// People are told which instance a token names, also if nothing vouches for it.
+func TestTokenHearsay(t *testing.T) {
+	p := ccatest.NewPlatform()
+	f := simulateRealm(t, p, ccatest.Realm{})
+	got, text := say(t, f.token)
+	for _, part := range []string{"NOT GENUINE Arm CCA token", "nothing vouches for it", "cca.instance_id", p.Instance.String()} {
+		if got != 1 || !strings.Contains(text, part) {
+			t.Errorf("status %d, no %q in:\n%s", got, part, text)
+		}
+	}
+}
+
+// Tokens that are cut short, extended or changed anywhere are a no, and so is
+// something else under the tag of a collection.
+func TestNoToken(t *testing.T) {
+	p := ccatest.NewPlatform()
+	f := simulateRealm(t, p, ccatest.Realm{})
+	token := readFile(t, f.token)
+	changed := func(at int) []byte {
+		b := bytes.Clone(token)
+		b[at] ^= 0x10
+		return b
+	}
+	for name, raw := range map[string][]byte{
+		"tag alone": token[:3], "cut short": token[:len(token)-1], "trailing byte": append(bytes.Clone(token), 0),
+		"noise": append(bytes.Clone(token[:3]), bytes.Repeat([]byte{0xa7}, 300)...), "too large": append(bytes.Clone(token[:3]), make([]byte, 1<<17)...),
+		"first": changed(4), "in the middle": changed(len(token) / 2), "last": changed(len(token) - 1),
+	} {
+		if got, a := ask(t, "-endorsements", f.key, write(t, "token", raw)); got != 1 || a.Authentic || a.Format != "cca" || a.Reason == "" {
+			t.Errorf("%s: status %d, %+v", name, got, a)
+		}
+	}
+}
+
+// The key is the CPAK, not just any key that signed: another key of the platform's
+// curve makes every published token a no.
+func TestForeignKey(t *testing.T) {
+	foreign := write(t, "foreign.pem", publicPEM(t, ccatest.NewPlatform().Key.Public().(*ecdsa.PublicKey)))
+	for _, v := range ccaVectors(t) {
+		if got, a := ask(t, "-endorsements", foreign, vectors.Path(t, "cca/"+v.File)); got != 1 || a.Authentic || a.Reason != "bad-signature" {
+			t.Errorf("%s: status %d, %+v", v.Name, got, a)
+		}
+	}
+}
