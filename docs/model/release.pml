@@ -3,7 +3,7 @@
  * retries, with every broker able to stop between any two steps and a host that
  * sends any request to any broker at any time, as often as it likes.
  *
- * Two brokers share one database, or with -DTHREE three. A transaction is an atomic block: what it is
+ * BROKERS brokers share one database. A transaction is an atomic block: what it is
  * worth to a real database is tested by store/storetest. Two guest keys compete
  * for one authorization of USES uses.
  *
@@ -18,6 +18,9 @@
  *
  * Each BUG_… takes one rule out. .ci/model checks that the model holds as it is,
  * and that it fails with every one of them.
+ *
+ * search: -DBROKERS=2
+ * search longer: -DBROKERS=3
  */
 
 #ifndef USES
@@ -227,7 +230,7 @@ proctype Owner() {
 init {
 	atomic {
 		run Broker(0); run Broker(1);
-#ifdef THREE
+#if BROKERS == 3
 		run Broker(2);
 #endif
 		run Owner()
