@@ -2,11 +2,13 @@ package tdx
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/teebroker/teebroker/evidence"
@@ -131,7 +133,7 @@ func (r *run) checkTCB(ctx context.Context, q Quote, e *endorsement) (TCB, error
 		r.skipped = append(r.skipped, checkTCB)
 		return TCB{}, nil
 	}
-	info, err := newest(ctx, r, TCBInfoName(e.pck.FMSPC), "TCB Info", e.root.cert, func(c evidence.Collateral) (*tcbInfo, error) {
+	infos, err := usable(ctx, r, TCBInfoName(e.pck.FMSPC), "TCB Info", e.root.cert, func(c evidence.Collateral) (*tcbInfo, error) {
 		info, err := r.v.verifyTCBInfo(e.root, c)
 		if err == nil && (info.fmspc != e.pck.FMSPC || info.pceid != e.pck.PCEID) {
 			return nil, errors.New("for another platform")
@@ -141,15 +143,15 @@ func (r *run) checkTCB(ctx context.Context, q Quote, e *endorsement) (TCB, error
 	if err != nil {
 		return TCB{}, err
 	}
-	id, err := newest(ctx, r, QEIdentityName(), "QE Identity", e.root.cert, func(c evidence.Collateral) (*qeIdentity, error) {
+	ids, err := usable(ctx, r, QEIdentityName(), "QE Identity", e.root.cert, func(c evidence.Collateral) (*qeIdentity, error) {
 		return r.v.verifyQEIdentity(e.root, c)
 	})
 	if err != nil {
 		return TCB{}, err
 	}
-	if info.number != id.number {
-		// One of them is of an earlier TCB recovery, chosen or left over.
-		return TCB{}, fail(checkTCB, evidence.Stale, "tcbEvaluationDataNumber", errors.New("not the same in TCB Info and QE identity"))
+	info, id, err := r.newestSet(infos, ids)
+	if err != nil {
+		return TCB{}, err
 	}
 	if err := id.check(e.qe); err != nil {
 		return TCB{}, err
@@ -163,18 +165,21 @@ func (r *run) checkTCB(ctx context.Context, q Quote, e *endorsement) (TCB, error
 // head returns what all documents have.
 func (d *document) head() *document { return d }
 
-// newest returns, of the documents that the Source has under name and that verify
-// and are current, the one issued last. As with a CRL, one that does not verify
-// is none.
-func newest[T interface{ head() *document }](ctx context.Context, r *run, name, field string, root *x509.Certificate, verify func(evidence.Collateral) (T, error)) (T, error) {
-	var best T
+// usableDocument is one that can be relied on now.
+type usableDocument[T interface{ head() *document }] struct {
+	doc   T
+	until time.Time // when the first of its issuers expires
+}
+
+// usable returns the documents that the Source has under name and that verify and
+// are current, at least one. As with a CRL, one that does not verify is none.
+func usable[T interface{ head() *document }](ctx context.Context, r *run, name, field string, root *x509.Certificate, verify func(evidence.Collateral) (T, error)) ([]usableDocument[T], error) {
 	answers, err := r.get(ctx, name)
 	if err != nil {
-		return best, fail(checkTCB, evidence.Unavailable, field, err)
+		return nil, fail(checkTCB, evidence.Unavailable, field, err)
 	}
 	why := refusal{evidence.Unavailable, evidence.ErrNotFound}
-	var chosen *document
-	var until time.Time
+	var good []usableDocument[T]
 	for _, a := range answers {
 		d, err := verify(a)
 		if err != nil {
@@ -186,16 +191,36 @@ func newest[T interface{ head() *document }](ctx context.Context, r *run, name, 
 			why.add(reason, err)
 			continue
 		}
-		if chosen == nil || d.head().issued.After(chosen.issued) {
-			best, chosen, until = d, d.head(), end
+		good = append(good, usableDocument[T]{d, end})
+	}
+	if good == nil {
+		return nil, fail(checkTCB, why.reason, field, why.err)
+	}
+	// The newest evaluation first, and in it the document issued last.
+	slices.SortStableFunc(good, func(a, b usableDocument[T]) int {
+		x, y := a.doc.head(), b.doc.head()
+		return cmp.Or(cmp.Compare(y.number, x.number), y.issued.Compare(x.issued))
+	})
+	return good, nil
+}
+
+// newestSet returns TCB Info and QE identity of the newest evaluation of which
+// there are both. A Source may have several: from a TCB recovery on Intel has an
+// early set and a standard one, and one half of a set may come before the other.
+// Halves of two sets say nothing together: one of them would be of an earlier
+// recovery, chosen or left over.
+func (r *run) newestSet(infos []usableDocument[*tcbInfo], ids []usableDocument[*qeIdentity]) (*tcbInfo, *qeIdentity, error) {
+	for _, info := range infos {
+		for _, id := range ids {
+			if info.doc.number == id.doc.number {
+				r.end = earliest(r.end, earliest(info.until, id.until))
+				r.relyOn(info.doc.next)
+				r.relyOn(id.doc.next)
+				return info.doc, id.doc, nil
+			}
 		}
 	}
-	if chosen == nil {
-		return best, fail(checkTCB, why.reason, field, why.err)
-	}
-	r.end = earliest(r.end, until)
-	r.relyOn(chosen.next)
-	return best, nil
+	return nil, nil, fail(checkTCB, evidence.Stale, "tcbEvaluationDataNumber", errors.New("TCB Info and QE identity are of no common one"))
 }
 
 // checkDocument reports why d, which verified, can't be relied on now, or until

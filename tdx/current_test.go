@@ -8,6 +8,7 @@ import (
 
 	"github.com/teebroker/teebroker/evidence"
 	"github.com/teebroker/teebroker/tdx"
+	"github.com/teebroker/teebroker/tdx/tdxtest"
 )
 
 // ends are the four of collateral, with a way to set when each is issued and to
@@ -179,6 +180,85 @@ func TestEvaluationDataNumber(t *testing.T) {
 		if claims, _ := tdx.ClaimsOf(got); claims.TCB.EvaluationDataNumber != uint32(c.info) {
 			t.Errorf("%s: %d", c.claim, claims.TCB.EvaluationDataNumber)
 		}
+	}
+}
+
+// Of the sets that a Source has, the newest counts that is whole and current, in
+// whatever order its halves stand.
+func TestNewestWholeSetCounts(t *testing.T) {
+	n := newSimulatedIntel()
+	info := func(number uint32, edit func(*tdxtest.TCBInfo)) evidence.Collateral {
+		i := n.TCBInfo(tdxtest.FMSPC(tdx.PlatformCA))
+		i.Number = number
+		i.Issued = i.Issued.Add(-time.Duration(number) * time.Hour) // which does not count first
+		if edit != nil {
+			edit(&i)
+		}
+		return n.SignTCBInfo(i)
+	}
+	identity := func(number uint32, edit func(*tdxtest.QEIdentity)) evidence.Collateral {
+		i := n.QEIdentity()
+		i.Number = number
+		if edit != nil {
+			edit(&i)
+		}
+		return n.SignQEIdentity(i)
+	}
+	hour := simulatedNow().Add(-time.Hour)
+	type set = []evidence.Collateral
+	for _, c := range []struct {
+		claim      string
+		infos, ids set
+		floor      uint32
+		want       uint32 // 0 if refused
+	}{
+		{"standard alone", set{info(18, nil)}, set{identity(18, nil)}, 0, 18},
+		{"early and standard", set{info(18, nil), info(19, nil)}, set{identity(18, nil), identity(19, nil)}, 0, 19},
+		{"halves in another order", set{info(19, nil), info(18, nil)}, set{identity(18, nil), identity(19, nil)}, 0, 19},
+		{"half of early", set{info(18, nil), info(19, nil)}, set{identity(18, nil)}, 0, 18},
+		{"the other half of early", set{info(18, nil)}, set{identity(19, nil), identity(18, nil)}, 0, 18},
+		{"half of early, and a floor", set{info(18, nil), info(19, nil)}, set{identity(18, nil)}, 19, 0},
+		{"half of each", set{info(19, nil)}, set{identity(18, nil)}, 0, 0},
+		{"at the floor", set{info(18, nil), info(19, nil)}, set{identity(18, nil), identity(19, nil)}, 19, 19},
+		{"early not renewed", set{info(18, nil), info(19, func(i *tdxtest.TCBInfo) { i.NextUpdate = hour })}, set{identity(18, nil), identity(19, nil)}, 0, 18},
+		{"early of the future", set{info(18, nil), info(19, nil)}, set{identity(18, nil), identity(19, func(i *tdxtest.QEIdentity) { i.Issued = simulatedNow().Add(time.Hour) })}, 0, 18},
+		{"early for another platform", set{info(18, nil), info(19, func(i *tdxtest.TCBInfo) { i.PCEID = "0001" })}, set{identity(18, nil), identity(19, nil)}, 0, 18},
+	} {
+		t.Run(c.claim, func(t *testing.T) {
+			s := simulate(n, tdx.PlatformCA)
+			s.set[s.infoName()], s.set[tdx.QEIdentityName()] = c.infos, c.ids
+			s.cfg.MinEvaluationDataNumber = c.floor
+			got, err := s.verify(t)
+			if c.want == 0 {
+				wantRefused(t, got, err, evidence.Stale, "tcb")
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if claims, _ := tdx.ClaimsOf(got); claims.TCB.EvaluationDataNumber != c.want {
+				t.Errorf("of %d, want %d", claims.TCB.EvaluationDataNumber, c.want)
+			}
+		})
+	}
+}
+
+// Only what is used counts for how long a result holds.
+func TestUnusedSetsDoNotEndResults(t *testing.T) {
+	s := simulate(newSimulatedIntel(), tdx.PlatformCA)
+	whole, err := s.verify(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	half := s.intel.TCBInfo(tdxtest.FMSPC(tdx.PlatformCA))
+	half.Number, half.NextUpdate = 19, simulatedNow().Add(time.Minute)
+	s.set[s.infoName()] = append(s.set[s.infoName()], s.intel.SignTCBInfo(half))
+	got, err := s.verify(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !got.NotAfter.Equal(whole.NotAfter) {
+		t.Errorf("holds until %v, want %v", got.NotAfter, whole.NotAfter)
 	}
 }
 

@@ -19,7 +19,10 @@ const (
 	Relaunch       Update = "relaunch" // the platform is updated: the TD has to be launched again
 )
 
-// A Shortfall is a security version below the highest level that Intel lists.
+// A Shortfall is a security version below the highest level that Intel lists, or a
+// module of a version for which Intel lists none. Of that, Field is
+// "tdxModuleIdentities.id", and Have and Want are major versions: Want is the
+// highest one listed, which may be the lower of the two.
 type Shortfall struct {
 	Field      string // as in Intel's documents, such as "sgxtcbcomponents[7]"
 	Name       string // what Intel calls the component, such as "BIOS Early Microcode Update"; "" if nothing
@@ -74,8 +77,35 @@ func shortfalls(info *tcbInfo, id *qeIdentity, have versions, t TCB) []Shortfall
 	if m := info.modules[have.launch.ModuleVersion()]; m != nil && !isBetterThanOutOfDate(t.Module.Status) {
 		add("tdxModuleIdentities.isvsvn", "", uint16(have.launch.Module()), m.levels[0].svn, module)
 	}
+	if v, ok := info.unlisted(have, t); ok {
+		list = append(list, Shortfall{"tdxModuleIdentities.id", moduleName(v), uint16(v), uint16(info.newestModule()), UpdateModule})
+	}
 	if !isBetterThanOutOfDate(t.QE.Status) {
 		add("enclaveIdentity.isvsvn", "", have.qe, id.levels[0].svn, UpdateQE)
 	}
 	return list
 }
+
+// unlisted returns the version of the module for which Intel lists nothing, if
+// that makes t NotSupported: the module that launched the TD or, if no part is
+// NotSupported by itself, the one that runs now.
+func (info *tcbInfo) unlisted(have versions, t TCB) (uint8, bool) {
+	version := have.launch.ModuleVersion()
+	parts := converge(converge(t.Platform.Status, t.Module.Status), t.QE.Status)
+	if parts != NotSupported && t.Status == NotSupported {
+		version = have.now.ModuleVersion()
+	}
+	_, listed := info.moduleOf(version)
+	return version, !listed
+}
+
+// newestModule returns the highest version of a module that Intel lists.
+func (info *tcbInfo) newestModule() (version uint8) {
+	for v := range info.modules {
+		version = max(version, v)
+	}
+	return version
+}
+
+// moduleName returns what Intel's identities call a module of a version.
+func moduleName(version uint8) string { return fmt.Sprintf("TDX_%02X", version) }

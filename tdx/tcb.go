@@ -44,7 +44,7 @@ type TCB struct {
 	EvaluationDataNumber uint32
 
 	// Shortfalls are the security versions below the highest level, of each part
-	// that is OutOfDate or worse.
+	// that is OutOfDate or worse, and a module of a version that is not listed.
 	Shortfalls []Shortfall
 }
 

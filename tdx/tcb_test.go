@@ -286,7 +286,21 @@ func TestShortfalls(t *testing.T) {
 			[]string{"tdxtcbcomponents[0] (BIOS): 3, needs 5: tdx module"},
 			[]tdx.Update{tdx.UpdateModule},
 		},
-		{"module of no known version", func(f *fake) { copy(f.body, []byte{3, 9, 3}) }, nil, nil},
+		{
+			"module of no known version", func(f *fake) { copy(f.body, []byte{3, 9, 3}) },
+			[]string{"tdxModuleIdentities.id (TDX_09): 9, needs 1: tdx module"},
+			[]tdx.Update{tdx.UpdateModule},
+		},
+		{
+			"module of no known version, on a platform that is short", func(f *fake) { copy(f.body, []byte{3, 9, 2}) },
+			[]string{"tdxtcbcomponents[2] (BIOS): 2, needs 3: bios or microcode", "tdxModuleIdentities.id (TDX_09): 9, needs 1: tdx module"},
+			[]tdx.Update{tdx.UpdateFirmware, tdx.UpdateModule},
+		},
+		{
+			"a module runs of no known version", func(f *fake) { f.setModule(4); f.setRunning(9, 2, 3) },
+			[]string{"tdxModuleIdentities.isvsvn: 4, needs 5: tdx module", "tdxModuleIdentities.id (TDX_02): 2, needs 1: tdx module"},
+			[]tdx.Update{tdx.UpdateModule},
+		},
 		{
 			"relaunch", func(f *fake) { copy(f.body, []byte{4, 1, 2}) },
 			[]string{"tdxtcbcomponents[2] (BIOS): 2, needs 3: relaunch", "tdxModuleIdentities.isvsvn: 4, needs 5: relaunch"},
