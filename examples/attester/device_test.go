@@ -30,7 +30,7 @@ func quoteFrom(d *fakeDevice, args ...string) (int, string) {
 		return d, nil
 	}
 	var stdout, stderr bytes.Buffer
-	status := attester(open).Main(append([]string{"quote", "-tee", "snp"}, args...), &stdout, &stderr)
+	status := attester(machine{open: open}).Main(append([]string{"quote", "-tee", "snp"}, args...), &stdout, &stderr)
 	return status, stderr.String()
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"flag"
-	"fmt"
 	"strings"
 
 	"github.com/teebroker/teebroker"
@@ -18,6 +17,7 @@ import (
 const (
 	teeSNP = "snp"
 	teeTDX = "tdx"
+	teeCCA = "cca"
 )
 
 // guest is which guest is meant, as the flags say.
@@ -33,36 +33,42 @@ type guest struct {
 // guestFlags registers the flags that several commands share.
 func guestFlags(fs *flag.FlagSet) *guest {
 	g := &guest{}
-	fs.Func("tee", "`TEE` of the guest: snp or tdx", g.setTEE)
+	fs.Func("tee", "`TEE` of the guest: snp, tdx or cca", g.setTEE)
 	fs.StringVar(&g.dir, "simulate", "", "use the simulated platform in the folder `DIR`, made at first use")
 	fs.Func("product", "`LINE` of the simulated chip of SEV-SNP: Milan, Genoa or Turin (default Turin)", g.setLine)
 	fs.Func("tenant", "`TENANT` the simulated guest was launched for (default \"default\")", g.setTenant)
 	fs.Func("instance", "`UUID` of the instance the simulated guest was launched for", g.setInstance)
-	fs.Func("host-data", "HOST_DATA or MRCONFIGID of the simulated guest: `HEX` of up to 32 bytes, instead of the one for -tenant and -instance", g.setHostData)
+	fs.Func("host-data", "HOST_DATA, MRCONFIGID or RPV of the simulated guest: `HEX` of up to 32 bytes, instead of the one for -tenant and -instance", g.setHostData)
 	return g
 }
 
 func (g *guest) setTEE(s string) error {
 	switch s {
-	case teeSNP, teeTDX:
+	case teeSNP, teeTDX, teeCCA:
 		g.tee = s
 		return nil
-	case "cca":
-		return fmt.Errorf("%s is not supported yet", s)
 	}
 	return errors.New("no such TEE")
 }
 
 // title returns what people call the TEE.
 func (g *guest) title() string {
-	if g.tee == teeTDX {
+	switch g.tee {
+	case teeTDX:
 		return "TDX"
+	case teeCCA:
+		return "CCA"
 	}
 	return "SEV-SNP"
 }
 
-// errProduct is the error of a product of AMD for a TD.
-var errProduct = cli.Usagef("-product is of SEV-SNP")
+// checkProduct refuses a product of AMD for another TEE.
+func (g *guest) checkProduct() error {
+	if g.line != 0 && (g.tee == teeTDX || g.tee == teeCCA) {
+		return cli.Usagef("-product is of SEV-SNP")
+	}
+	return nil
+}
 
 func (g *guest) setLine(s string) error {
 	for line := snp.Milan; line <= snp.Turin; line++ {
@@ -118,8 +124,9 @@ func (g *guest) product() snp.Line {
 	return g.line
 }
 
-// launchData returns the HOST_DATA of the guest, or how its MRCONFIGID starts: as given, or its launch
-// identity, or zero for a guest that was launched for nobody in particular.
+// launchData returns the HOST_DATA of the guest, or how its MRCONFIGID or RPV
+// starts: as given, or its launch identity, or zero for a guest that was launched
+// for nobody in particular.
 func (g *guest) launchData() ([32]byte, error) {
 	switch {
 	case g.hostData != nil:

@@ -16,11 +16,11 @@ import (
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, stdout, stderr io.Writer) int {
-	return attester(openDevice).Main(args, stdout, stderr)
+	return attester(thisMachine()).Main(args, stdout, stderr)
 }
 
-// attester returns the program, with open to find the device of a real guest.
-func attester(open func(tee string) (device, error)) cli.Group {
+// attester returns the program, for a real guest on m.
+func attester(m machine) cli.Group {
 	return cli.Group{
 		Name: "attester",
 		About: `
@@ -31,6 +31,6 @@ use. Nobody trusts a simulated platform who was not told to:
   attester quote -tee snp -simulate sim -report-data 5f0c… -out report.bin
   attester roots -simulate sim -out roots.pem
   verify -roots roots.pem -endorsements report.bin.endorsements -binding 5f0c… report.bin`,
-		Commands: []cli.Command{quoteCommand(open), rootsCommand(), showCommand()},
+		Commands: []cli.Command{quoteCommand(m), rootsCommand(), showCommand()},
 	}
 }

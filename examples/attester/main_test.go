@@ -146,7 +146,8 @@ func TestUnusable(t *testing.T) {
 		{"no TEE", []string{"quote", "-simulate", dir, "-report-data", "01", "-out", "x"}, "-tee is required"},
 		{"product of a TD", with("-tee", "tdx", "-product", "Milan"), "-product is of SEV-SNP"},
 		{"product of a TD shown", []string{"show", "-tee", "tdx", "-simulate", dir, "-product", "Milan"}, "-product is of SEV-SNP"},
-		{"a TEE to come", with("-tee", "cca"), "cca is not supported yet"},
+		{"product of a realm", with("-tee", "cca", "-product", "Milan"), "-product is of SEV-SNP"},
+		{"product of a realm shown", []string{"show", "-tee", "cca", "-simulate", dir, "-product", "Milan"}, "-product is of SEV-SNP"},
 		{"unknown TEE", with("-tee", "sgx"), "no such TEE"},
 		{"no report data", []string{"quote", "-tee", "snp", "-simulate", dir, "-out", "x"}, "-report-data and -out are required"},
 		{"no output", []string{"quote", "-tee", "snp", "-simulate", dir, "-report-data", "01"}, "-report-data and -out are required"},
@@ -184,7 +185,7 @@ func TestHelpTeaches(t *testing.T) {
 		says []string
 	}{
 		{[]string{"-h"}, []string{"attester quote -tee snp -simulate sim", "attester roots", "attester show"}},
-		{[]string{"quote", "-h"}, []string{"attester quote -tee snp -report-data", "-product", "-host-data", "Exit status"}},
+		{[]string{"quote", "-h"}, []string{"attester quote -tee snp -report-data", "attester quote -tee cca -report-data", "-product", "-host-data", "Exit status"}},
 		{[]string{"roots", "-h"}, []string{"attester roots -simulate sim -out roots.pem"}},
 		{[]string{"show", "-h"}, []string{"attester show -simulate sim -product Milan"}},
 	} {

@@ -33,17 +33,18 @@ const (
 	qeChainFile    = "qe_identity_chain.pem"
 	pckCRLFile     = "pck_crl.der"
 	rootCRLFile    = "root_ca_crl.der"
+	ccelFile       = "ccel.bin" // event log of the firmware
 )
 
 // endorsementFiles returns all of them.
 func endorsementFiles() []string {
 	return []string{
 		tableFile, vekFile, crlFile,
-		tcbInfoFile, tcbChainFile, qeIdentityFile, qeChainFile, pckCRLFile, rootCRLFile,
+		tcbInfoFile, tcbChainFile, qeIdentityFile, qeChainFile, pckCRLFile, rootCRLFile, ccelFile,
 	}
 }
 
-func quoteCommand(open func(tee string) (device, error)) cli.Command {
+func quoteCommand(m machine) cli.Command {
 	return cli.Command{
 		Name: "attester quote",
 		About: `
@@ -55,15 +56,20 @@ FILE.endorsements. In a confidential VM:
   attester quote -tee snp -report-data 5f0c… -out report.bin
   attester quote -tee tdx -report-data 5f0c… -out quote.bin
 
-What endorses a quote of a real TD is for the verifier to get from Intel. From a simulated Genoa, as a guest launched for an instance of tenant acme:
+  attester quote -tee cca -report-data 5f0c… -out token.cbor
+
+What endorses a quote of a real TD is for the verifier to get from Intel; the event
+log of its firmware, where it can be read, is put beside the quote. Whose key signed
+a token of CCA is for the verifier to know. From a simulated Genoa, as a guest
+launched for an instance of tenant acme:
 
   attester quote -tee snp -simulate sim -product Genoa -tenant acme \
     -instance 7d1f0b3e-5c1a-4f8e-9b52-0c6a3a6f2d11 -report-data 5f0c… -out report.bin`,
-		Setup: func(fs *flag.FlagSet) cli.Action { return setupQuote(fs, open) },
+		Setup: func(fs *flag.FlagSet) cli.Action { return setupQuote(fs, m) },
 	}
 }
 
-func setupQuote(fs *flag.FlagSet, open func(tee string) (device, error)) cli.Action {
+func setupQuote(fs *flag.FlagSet, m machine) cli.Action {
 	var data evidence.Binding
 	var out string
 	g := guestFlags(fs)
@@ -85,7 +91,7 @@ func setupQuote(fs *flag.FlagSet, open func(tee string) (device, error)) cli.Act
 		case out == "" || !data.Checked():
 			return false, cli.Usagef("-report-data and -out are required")
 		}
-		q, err := g.quote(open, data)
+		q, err := g.quote(m, data)
 		if err != nil {
 			return false, err
 		}
@@ -93,10 +99,10 @@ func setupQuote(fs *flag.FlagSet, open func(tee string) (device, error)) cli.Act
 	}
 }
 
-// quote asks the simulated platform or the device.
-func (g *guest) quote(open func(tee string) (device, error), data evidence.Binding) (quote, error) {
-	if g.tee == teeTDX && g.line != 0 {
-		return quote{}, errProduct
+// quote asks the simulated platform or the device of m.
+func (g *guest) quote(m machine, data evidence.Binding) (quote, error) {
+	if err := g.checkProduct(); err != nil {
+		return quote{}, err
 	}
 	if g.dir != "" {
 		return g.simulatedQuote(context.Background(), data)
@@ -104,11 +110,11 @@ func (g *guest) quote(open func(tee string) (device, error), data evidence.Bindi
 	if g.simulatedOnly() {
 		return quote{}, cli.Usagef("-product, -tenant, -instance and -host-data describe a simulated guest: they need -simulate")
 	}
-	d, err := open(g.tee)
+	d, err := m.open(g.tee)
 	if err != nil {
 		return quote{}, fmt.Errorf("no %s guest device here: %w; -simulate DIR does without", g.title(), err)
 	}
-	return g.deviceQuote(d, data)
+	return g.deviceQuote(m, d, data)
 }
 
 // write replaces file and the folder beside it. Files of other names in the

@@ -16,9 +16,9 @@ func rootsCommand() cli.Command {
 		About: `
 Write the trust anchors of a simulated platform to a PEM file, for verify -roots.
 
-They are of every line of SEV-SNP that a quote was made of so far, and of TDX if
-there was a quote of it. If there was none at all they are of Turin, which is then
-made:
+They are of every line of SEV-SNP that a quote was made of so far, and of TDX and
+CCA if there was a quote of it; the anchor of CCA is the public key of its platform.
+If there was none at all they are of Turin, which is then made:
 
   attester roots -simulate sim -out roots.pem
   verify -roots roots.pem -endorsements report.bin.endorsements report.bin`,
@@ -28,7 +28,7 @@ made:
 
 func setupRoots(fs *flag.FlagSet) cli.Action {
 	dir := fs.String("simulate", "", "the simulated platform in the folder `DIR`")
-	out := fs.String("out", "", "write the certificates to this `PEM` file")
+	out := fs.String("out", "", "write the anchors to this `PEM` file")
 	return func(args []string, _ io.Writer) (bool, error) {
 		switch {
 		case len(args) != 0:
@@ -47,7 +47,7 @@ func setupRoots(fs *flag.FlagSet) cli.Action {
 // simulatedRoots returns the anchors of every platform in dir as PEM.
 func simulatedRoots(dir string) ([]byte, error) {
 	ps, err := openPlatforms(dir)
-	if err == nil && len(ps) == 0 && !hasTDX(dir) {
+	if err == nil && len(ps) == 0 && !hasTDX(dir) && !hasCCA(dir) {
 		ps = make([]*platform, 1)
 		ps[0], err = openPlatform(dir, snp.Turin)
 	}
@@ -62,12 +62,19 @@ func simulatedRoots(dir string) ([]byte, error) {
 			}
 		}
 	}
-	if !hasTDX(dir) {
-		return roots, nil
+	if hasTDX(dir) {
+		p, err := openTDX(dir)
+		if err != nil {
+			return nil, err
+		}
+		roots = append(roots, tdxtest.PEM(p.intel.Anchors()...)...)
 	}
-	p, err := openTDX(dir)
-	if err != nil {
-		return nil, err
+	if hasCCA(dir) {
+		p, err := openCCA(dir)
+		if err != nil {
+			return nil, err
+		}
+		roots = append(roots, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki(p)})...)
 	}
-	return append(roots, tdxtest.PEM(p.intel.Anchors()...)...), nil
+	return roots, nil
 }

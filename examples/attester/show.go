@@ -41,13 +41,11 @@ Print as JSON what a simulated guest would be measured as, for registering it.
   attester show -simulate sim
   attester show -simulate sim -product Milan -tenant acme -instance 7d1f0b3e-5c1a-4f8e-9b52-0c6a3a6f2d11
 
-  attester show -tee tdx -simulate sim
+The member policy is a policy document that accepts this guest on this platform,
+at its TCB or above, and nothing else:
 
-For SEV-SNP, the member policy is a policy document that accepts this guest on this chip, at
-its TCB or above, and nothing else:
-
-  attester show -simulate sim | jq .policy > policy.json
-  verify -policy policy.json -roots roots.pem -endorsements report.bin.endorsements report.bin`,
+  attester show -tee tdx -simulate sim | jq .policy > policy.json
+  verify -policy policy.json -roots roots.pem -endorsements quote.bin.endorsements quote.bin`,
 		Setup: setupShow,
 	}
 }
@@ -61,13 +59,7 @@ func setupShow(fs *flag.FlagSet) cli.Action {
 		case g.dir == "":
 			return false, cli.Usagef("-simulate is required")
 		}
-		var s any
-		var err error
-		if g.tee == teeTDX {
-			s, err = g.showTDX()
-		} else {
-			s, err = g.show()
-		}
+		s, err := g.shown()
 		if err != nil {
 			return false, err
 		}
@@ -75,7 +67,21 @@ func setupShow(fs *flag.FlagSet) cli.Action {
 	}
 }
 
-// show describes the guest that g says.
+// shown describes the guest that g says, of whatever TEE it is.
+func (g *guest) shown() (any, error) {
+	if err := g.checkProduct(); err != nil {
+		return nil, err
+	}
+	switch g.tee {
+	case teeTDX:
+		return g.showTDX()
+	case teeCCA:
+		return g.showCCA()
+	}
+	return g.show()
+}
+
+// show describes the guest of SEV-SNP that g says.
 func (g *guest) show() (shown, error) {
 	hostData, err := g.launchData()
 	if err != nil {
@@ -95,11 +101,17 @@ func (g *guest) show() (shown, error) {
 		HostData:    hex.EncodeToString(hostData[:]),
 		Root:        hex.EncodeToString(root[:]),
 	}
-	out.Policy = object{
-		"policy": policy.DocumentType, "name": "simulated-guest", "version": "1", "scope": policy.Global,
-		"require": object{out.Format: []object{out.referenceValues(p.chip.Floor())}},
-	}
+	out.Policy = document(out.Format, out.referenceValues(p.chip.Floor()))
 	return out, nil
+}
+
+// document returns a policy document that demands one evidence of format, and that
+// it is as values say.
+func document(format string, values object) object {
+	return object{
+		"policy": policy.DocumentType, "name": "simulated-guest", "version": "1", "scope": policy.Global,
+		"require": object{format: []object{values}},
+	}
 }
 
 // referenceValues accepts the guest on its chip. There is no ID block, so that

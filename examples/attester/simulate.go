@@ -111,8 +111,11 @@ func (g *guest) simulatedQuote(ctx context.Context, data evidence.Binding) (quot
 	if err != nil {
 		return quote{}, err
 	}
-	if g.tee == teeTDX {
+	switch g.tee {
+	case teeTDX:
 		return simulatedTDXQuote(ctx, g.dir, hostData, data)
+	case teeCCA:
+		return simulatedCCAQuote(g.dir, hostData, data)
 	}
 	p, err := openPlatform(g.dir, g.product())
 	if err != nil {

@@ -68,7 +68,11 @@ func loadTDX(b []byte) (*tdxPlatform, error) {
 
 // simulatedTD is the TD that the platform runs. Its host chose launch.
 func simulatedTD(launch [32]byte) tdxtest.TD {
-	td := tdxtest.TD{MRTD: measurement()}
+	td := tdxtest.TD{MRTD: measurement(), Log: tdxtest.EventLog{
+		{RTMR: 0, Data: []byte("simulated configuration of the firmware")},
+		{RTMR: 1, Data: []byte("simulated kernel")},
+		{RTMR: 2, Data: []byte("simulated command line")},
+	}}
 	copy(td.MRConfigID[:], launch[:]) // and zeros
 	return td
 }
@@ -80,7 +84,8 @@ func simulatedTDXQuote(ctx context.Context, dir string, launch [32]byte, data ev
 	if err != nil {
 		return quote{}, err
 	}
-	q := quote{raw: p.platform.Quote(simulatedTD(launch), data).Raw, endorsements: map[string][]byte{}}
+	ev := p.platform.Quote(simulatedTD(launch), data)
+	q := quote{raw: ev.Raw, endorsements: map[string][]byte{ccelFile: ev.Items[0].Data}}
 	for _, c := range []struct{ name, file, chain string }{
 		{tdx.TCBInfoName(p.platform.PCK.FMSPC), tcbInfoFile, tcbChainFile},
 		{tdx.QEIdentityName(), qeIdentityFile, qeChainFile},

@@ -2,7 +2,11 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"os"
 	"path/filepath"
@@ -26,7 +30,7 @@ func tdxQuoteFrom(t *testing.T, d *fakeDevice, file string) (int, string) {
 		return d, nil
 	}
 	var stdout, stderr bytes.Buffer
-	status := attester(open).Main([]string{"quote", "-tee", "tdx", "-report-data", "5f0c", "-out", file}, &stdout, &stderr)
+	status := attester(machine{open: open}).Main([]string{"quote", "-tee", "tdx", "-report-data", "5f0c", "-out", file}, &stdout, &stderr)
 	return status, stderr.String()
 }
 
@@ -58,46 +62,41 @@ func TestTDXDevice(t *testing.T) {
 	}
 }
 
-// What quote writes of a TD is all that verify needs, collateral included.
-func TestTDXQuoteVerifies(t *testing.T) {
-	verify := verifier(t)
-	dir, out := t.TempDir(), t.TempDir()
-	file, roots := filepath.Join(out, "quote"), filepath.Join(out, "roots.pem")
-	must(t, "quote", "-tee", "tdx", "-simulate", dir, "-report-data", "5f0c", "-out", file, "-tenant", "acme", "-instance", instance)
-	must(t, "roots", "-simulate", dir, "-out", roots)
-	args := []string{"-roots", roots, "-endorsements", file + ".endorsements", "-json"}
-	status, text := verify(append(args, "-binding", "5f0c", file)...)
-	var a struct {
-		Format, Binding string
-		Authentic       bool
-		Claims          map[string]any
-	}
-	if err := json.Unmarshal([]byte(text), &a); err != nil || status != 0 || a.Format != "tdx" || !a.Authentic || a.Binding != "ok" {
-		t.Fatalf("status %d: %s", status, text)
-	}
-	if a.Claims["tdx.tcb.status"] != "UpToDate" || a.Claims["tdx.mrconfigid"] != identityOfAcme+strings.Repeat("00", 16) {
-		t.Errorf("claims %v", a.Claims)
-	}
-	var s shownTD
-	shown := must(t, "show", "-tee", "tdx", "-simulate", dir, "-tenant", "acme", "-instance", instance)
-	if err := json.Unmarshal([]byte(shown), &s); err != nil {
-		t.Fatal(err)
-	}
-	for claim, shown := range map[string]string{"tdx.mrtd": s.Measurement, "tdx.mrconfigid": s.MRConfigID, "tdx.ppid": s.Chip, "tdx.fmspc": s.FMSPC} {
-		if a.Claims[claim] != shown {
-			t.Errorf("%s is %v, shown as %s", claim, a.Claims[claim], shown)
-		}
-	}
-	if status, text := verify(append(args, "-binding", "5f0d", file)...); status != 1 || !strings.Contains(text, "not-bound") {
-		t.Errorf("another binding: status %d: %s", status, text)
-	}
-	if status, text := verify("-endorsements", file+".endorsements", file); status != 1 || !strings.Contains(text, "untrusted") {
-		t.Errorf("without -roots: status %d: %s", status, text)
+// The event log of the firmware goes with the quote, if there is one to be read.
+func TestTDXEventLog(t *testing.T) {
+	quote := vectors.Read(t, "tdx/quotes/gtg_cos113_gcp_v4.bin")
+	log := vectors.Path(t, "tdx/ccel/gcp_cos113_ccel_data.bin")
+	for _, test := range []struct {
+		name, ccel string
+		says       string // "" if it is a quote
+		written    []byte
+	}{
+		{"a log", log, "", read(t, log)},
+		{"no log", log + "x", "", nil},
+		{"a list of the host's instead", vectors.Path(t, "tdx/collateral/dcapqvl_2025_06_b0c06f/root_ca_crl.der"), "tdx-ccel", nil},
+		{"a folder", t.TempDir(), "is a directory", nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "quote")
+			m := machine{func(string) (device, error) { return &fakeDevice{raw: quote}, nil }, test.ccel}
+			var stdout, stderr bytes.Buffer
+			status := attester(m).Main([]string{"quote", "-tee", "tdx", "-report-data", "5f0c", "-out", file}, &stdout, &stderr)
+			if test.says != "" {
+				if status != 2 || !strings.Contains(stderr.String(), test.says) {
+					t.Errorf("status %d, %q", status, stderr.String())
+				}
+				return
+			}
+			written, err := os.ReadFile(filepath.Join(file+".endorsements", ccelFile))
+			if status != 0 || !bytes.Equal(written, test.written) || errors.Is(err, os.ErrNotExist) != (test.written == nil) {
+				t.Errorf("status %d: %s; a log of %d bytes, %v", status, stderr.String(), len(written), err)
+			}
+		})
 	}
 }
 
-// The roots of a folder are of both TEEs if both were used.
-func TestRootsOfBoth(t *testing.T) {
+// The roots of a folder are of all TEEs that were used.
+func TestRootsOfAll(t *testing.T) {
 	dir, out := t.TempDir(), t.TempDir()
 	must(t, "show", "-simulate", simulated(t))
 	if err := os.WriteFile(platformFile(dir, snp.Turin), read(t, platformFile(simulated(t), snp.Turin)), 0o600); err != nil {
@@ -108,24 +107,50 @@ func TestRootsOfBoth(t *testing.T) {
 	before := bytes.Count(read(t, roots), []byte("BEGIN CERTIFICATE"))
 	must(t, "show", "-tee", "tdx", "-simulate", dir)
 	must(t, "roots", "-simulate", dir, "-out", roots)
-	if after := bytes.Count(read(t, roots), []byte("BEGIN CERTIFICATE")); before != 3 || after != 4 {
+	must(t, "show", "-tee", "cca", "-simulate", dir)
+	must(t, "roots", "-simulate", dir, "-out", roots)
+	all := read(t, roots)
+	if after := bytes.Count(all, []byte("BEGIN CERTIFICATE")); before != 3 || after != 4 {
 		t.Errorf("%d certificates, then %d", before, after)
+	}
+	if bytes.Count(all, []byte("BEGIN PUBLIC KEY")) != 1 || bytes.Contains(all, []byte("PRIVATE")) {
+		t.Errorf("want one public key and no private one:\n%s", all)
 	}
 }
 
-// A TDX platform that was changed is an error, never quietly another platform.
-func TestTDXPlatformChanged(t *testing.T) {
-	dir := t.TempDir()
-	must(t, "show", "-tee", "tdx", "-simulate", dir)
-	kept := read(t, tdxFile(dir))
-	for name, content := range map[string][]byte{
-		"empty": nil, "truncated": kept[:len(kept)-100], "twice": append(bytes.Clone(kept), kept...), "no platform": kept[1:],
-	} {
-		if err := os.WriteFile(tdxFile(dir), content, 0o600); err != nil {
-			t.Fatal(err)
+// A platform that was changed is an error, never quietly another platform.
+func TestOtherPlatformChanged(t *testing.T) {
+	for tee, file := range map[string]func(dir string) string{teeTDX: tdxFile, teeCCA: ccaFile} {
+		dir := t.TempDir()
+		first := must(t, "show", "-tee", tee, "-simulate", dir)
+		if again := must(t, "show", "-tee", tee, "-simulate", dir); again != first {
+			t.Errorf("%s: first %s, then %s", tee, first, again)
 		}
-		if status, _, _ := try("show", "-tee", "tdx", "-simulate", dir); status != 2 {
-			t.Errorf("%s: status %d", name, status)
+		kept := read(t, file(dir))
+		for name, content := range map[string][]byte{
+			"empty": nil, "truncated": kept[:len(kept)-100], "twice": append(bytes.Clone(kept), kept...), "no platform": kept[1:],
+			"a key of another kind": otherKey(t),
+		} {
+			if err := os.WriteFile(file(dir), content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if status, _, _ := try("show", "-tee", tee, "-simulate", dir); status != 2 {
+				t.Errorf("%s, %s: status %d", tee, name, status)
+			}
 		}
 	}
+}
+
+// otherKey returns a private key that is none of a platform.
+func otherKey(t *testing.T) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: privateKey, Bytes: der})
 }

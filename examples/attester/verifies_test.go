@@ -89,3 +89,90 @@ func TestQuoteVerifies(t *testing.T) {
 		})
 	}
 }
+
+// The same of a TD and of a realm: quote, roots and the policy of show are all that
+// verify needs, and each of them counts.
+func TestOtherQuotesVerify(t *testing.T) {
+	verify := verifier(t)
+	for _, test := range []struct {
+		tee    string
+		launch string            // the claim of who it was launched for
+		zeros  int               // behind the launch identity, in bytes
+		shown  map[string]string // claims by the member of show that says them
+		claims map[string]any
+	}{
+		{
+			teeTDX, "tdx.mrconfigid", 16,
+			map[string]string{"measurement": "tdx.mrtd", "mrconfigid": "tdx.mrconfigid", "chip": "tdx.ppid", "fmspc": "tdx.fmspc"},
+			map[string]any{"tdx.tcb.status": "UpToDate"},
+		},
+		{
+			teeCCA, "cca.rpv", 32,
+			map[string]string{"measurement": "cca.rim", "rpv": "cca.rpv", "chip": "cca.instance_id", "implementation": "cca.implementation_id", "root": "cca.cpak"},
+			map[string]any{"cca.lifecycle_state": "secured", "cca.debug": false},
+		},
+	} {
+		t.Run(test.tee, func(t *testing.T) {
+			dir, out := t.TempDir(), t.TempDir()
+			file, neighbour := filepath.Join(out, "quote"), filepath.Join(out, "neighbour")
+			roots, document := filepath.Join(out, "roots.pem"), filepath.Join(out, "policy.json")
+			of := []string{"-tee", test.tee, "-simulate", dir}
+			forAcme := append(of, "-tenant", "acme", "-instance", instance)
+			must(t, append(append([]string{"quote", "-report-data", "5f0c", "-out", file}, of...), "-tenant", "acme", "-instance", instance)...)
+			must(t, append([]string{"quote", "-report-data", "5f0c", "-out", neighbour}, of...)...)
+			must(t, "roots", "-simulate", dir, "-out", roots)
+
+			var guest map[string]any
+			if err := json.Unmarshal([]byte(must(t, append([]string{"show"}, forAcme...)...)), &guest); err != nil {
+				t.Fatal(err)
+			}
+			policy, err := json.Marshal(guest["policy"])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(document, policy, 0o600); err != nil {
+				t.Fatal(err)
+			}
+
+			args := []string{"-json", "-roots", roots, "-policy", document, "-endorsements", file + ".endorsements"}
+			status, text := verify(append(args, "-binding", "5f0c", file)...)
+			var a struct {
+				Format, Binding     string
+				Authentic, Accepted bool
+				Claims              map[string]any
+			}
+			if err := json.Unmarshal([]byte(text), &a); err != nil || status != 0 || a.Format != test.tee || !a.Authentic || !a.Accepted || a.Binding != "ok" {
+				t.Fatalf("status %d: %s", status, text)
+			}
+			if a.Claims[test.launch] != identityOfAcme+strings.Repeat("00", test.zeros) {
+				t.Errorf("%s is %v", test.launch, a.Claims[test.launch])
+			}
+			for member, claim := range test.shown {
+				if guest[member] == nil || a.Claims[claim] != guest[member] {
+					t.Errorf("%s is %v, shown as %v", claim, a.Claims[claim], guest[member])
+				}
+			}
+			for claim, want := range test.claims {
+				if a.Claims[claim] != want {
+					t.Errorf("%s is %v, want %v", claim, a.Claims[claim], want)
+				}
+			}
+			if events, _ := a.Claims["tdx.rtmr0.events"].([]any); test.tee == teeTDX && len(events) != 1 {
+				t.Errorf("events of RTMR0: %v", events)
+			}
+
+			for _, no := range []struct {
+				name, says string
+				args       []string
+			}{
+				{"another binding", "not-bound", append(args, "-binding", "5f0d", file)},
+				{"a guest launched for nobody", test.launch, append(args, "-binding", "5f0c", neighbour)},
+				{"without -roots", "untrusted", []string{"-endorsements", file + ".endorsements", file}},
+			} {
+				if status, text := verify(no.args...); status != 1 || !strings.Contains(text, no.says) {
+					t.Errorf("%s: status %d: %s", no.name, status, text)
+				}
+			}
+		})
+	}
+}
