@@ -22,6 +22,13 @@ type Opener interface {
 	Open(ctx context.Context, sealed Sealed, info []byte) ([]byte, error)
 }
 
+// InToken reports whether the private key of o is where nobody can copy it: whether
+// o has a method InToken() bool that says so. Keys of this package have none.
+func InToken(o Opener) bool {
+	t, ok := o.(interface{ InToken() bool })
+	return ok && t.InToken()
+}
+
 // generatedRSABits is the size of RSA keys made here: the least that the suite
 // has outside of older profiles.
 const generatedRSABits = 3072

@@ -17,6 +17,7 @@ func TestAlphabet(t *testing.T) {
 	}{
 		{"tenant", names.Tenant, alnum + "-"},
 		{"purpose", names.Purpose, alnum + "._/-"},
+		{"key id", names.KeyID, alnum + "._-"},
 	} {
 		for c := range 256 {
 			b := string([]byte{byte(c)})

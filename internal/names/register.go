@@ -11,3 +11,6 @@ func Registrable(s string) bool {
 	bad := func(segment string) bool { return segment == "" || segment == "." || segment == ".." }
 	return Purpose(s) && !slices.ContainsFunc(strings.Split(s, "/"), bad)
 }
+
+// KeyID reports whether s is 1 to 64 of [a-z0-9._-]: the name of a key.
+func KeyID(s string) bool { return consists(s, "._-") }
