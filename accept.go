@@ -136,7 +136,6 @@ func (b *Broker) attestation(p *presented, got []*evidence.Verified, inst Instan
 		Instance:   inst.ID,
 		Generation: inst.Generation,
 		Key:        p.req.Recipient.Thumbprint(),
-		Blob:       p.blob,
 		Policies:   inst.policyDigests(),
 		Chip:       platform(got),
 	}

@@ -344,7 +344,7 @@ func TestDeniedError(t *testing.T) {
 	}
 }
 
-// A wrapped key is bound, and foreign: none can be registered.
+// A wrapped key is bound, and foreign where none is registered.
 func TestWrapped(t *testing.T) {
 	w := newWorld(t, nil)
 	w.authorize(nil)

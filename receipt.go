@@ -41,17 +41,21 @@ type Receipt struct {
 	Key           strictjson.Digest   `json:"key"`           // thumbprint of the recipient key
 	Suite         keywrap.Suite       `json:"suite"`         // of the recipient key
 	Sealed        strictjson.Digest   `json:"sealed"`        // digest of Response.Sealed
-	Blob          strictjson.Digest   `json:"blob,omitzero"` // digest of the wrapped blob presented, if any
+	Blob          strictjson.Digest   `json:"blob,omitzero"` // digest of the wrapped blob it was in, if any
 	Generation    uint64              `json:"generation"`    // of the instance
 	Simulated     bool                `json:"simulated"`     // the broker's state is of simulated platforms
-	Weakened      []string            `json:"weakened"`      // what the instance allows, see below
+	Weakened      []string            `json:"weakened"`      // what could be stronger, see below
 	IssuedAt      int64               `json:"iat"`           // seconds since 1970, by the broker's clock
 }
 
-// What Receipt.Weakened has.
+// What Receipt.Weakened has: what the instance allows, and what the broker lacks.
 const (
 	WeakUnpinnedBroker       = "unpinned-broker"        // the guest could not tell who sent the secret
 	WeakSharedLaunchIdentity = "shared-launch-identity" // others of its image could ask in its place
+
+	// The broker has attestation keys outside of a token: what owners wrap,
+	// whoever copies them can unwrap.
+	WeakSoftwareAttestationKey = "software-attestation-key"
 )
 
 const accepted = "accepted"
@@ -120,6 +124,9 @@ func (a *Attestation) weakened() []string {
 	}
 	if a.inst.AllowSharedLaunchIdentity {
 		w = append(w, WeakSharedLaunchIdentity)
+	}
+	if a.by.cfg.Keys != nil && !a.by.cfg.Keys.InToken() {
+		w = append(w, WeakSoftwareAttestationKey)
 	}
 	return w
 }

@@ -21,17 +21,21 @@ const maxAgain = 4
 // release makes steps 6 to 8 of section 4 for accepted evidence. What it seals
 // and signs leaves only after the Ledger committed it.
 func (b *Broker) release(ctx context.Context, a *Attestation, purpose string) (Response, error) {
-	if a.grant.Blob != [32]byte{} {
-		return Response{}, fmt.Errorf("teebroker: %w: no blob is registered", ForeignBlob)
+	from, err := a.source(purpose)
+	if err != nil {
+		return Response{}, err
 	}
 	g := a.grant
 	g.Purpose = purpose
+	if from != nil {
+		g.Blob = from.digest
+	}
 	for range maxAgain {
 		terms, err := b.cfg.Ledger.Check(ctx, g)
 		if err != nil {
 			return Response{}, fault("ledger", err)
 		}
-		r, err := b.commit(ctx, a, g, terms)
+		r, err := b.commit(ctx, a, from, g, terms)
 		if !errors.Is(err, ErrAgain) {
 			return r, err
 		}
@@ -40,12 +44,15 @@ func (b *Broker) release(ctx context.Context, a *Attestation, purpose string) (R
 }
 
 // commit prepares the whole answer under terms and commits to it.
-func (b *Broker) commit(ctx context.Context, a *Attestation, g Grant, terms Terms) (Response, error) {
+func (b *Broker) commit(ctx context.Context, a *Attestation, from *blob, g Grant, terms Terms) (Response, error) {
 	g.Authorization = terms.Authorization
 	kind, r := KindRedelivery, Response{Release: terms.Release, Sealed: terms.Sealed}
 	if terms.Release == [16]byte{} {
 		var err error
-		if kind, r, err = b.seal(ctx, a, g.Purpose); err != nil {
+		g.ConfirmKey = make([]byte, sealed.ConfirmKeySize)
+		defer clear(g.ConfirmKey)
+		rand.Read(g.ConfirmKey)
+		if kind, r, err = b.seal(ctx, a, from, g); err != nil {
 			return Response{}, err
 		}
 	}
@@ -73,8 +80,8 @@ func (b *Broker) commit(ctx context.Context, a *Attestation, g Grant, terms Term
 // seal obtains the secret and seals it to the attested key, under a new release
 // id. A v1 guest finds inside what it was released for; clients of the other
 // profiles expect the secret and nothing else.
-func (b *Broker) seal(ctx context.Context, a *Attestation, purpose string) (Kind, Response, error) {
-	secret, err := b.secret(ctx, a, purpose)
+func (b *Broker) seal(ctx context.Context, a *Attestation, from *blob, g Grant) (Kind, Response, error) {
+	secret, err := b.secret(ctx, a, from, g.Purpose)
 	if err != nil {
 		return "", Response{}, err
 	}
@@ -84,7 +91,7 @@ func (b *Broker) seal(ctx context.Context, a *Attestation, purpose string) (Kind
 	if a.Profile() == nonce.ProfileV1 {
 		plain, err = sealed.Secret{
 			Binding: a.p.bindings[0].Bytes(), Release: id, Tenant: a.inst.Tenant,
-			Instance: a.inst.ID, Purpose: purpose, Key: secret,
+			Instance: a.inst.ID, Purpose: g.Purpose, Key: secret, ConfirmKey: g.ConfirmKey,
 		}.Encode()
 		if err != nil {
 			return "", Response{}, unavailable("seal", errors.New("not encoded")) // err might quote the secret
@@ -107,13 +114,19 @@ func (b *Broker) seal(ctx context.Context, a *Attestation, purpose string) (Kind
 	return KindRelease, Response{Release: id, Sealed: bytes}, nil
 }
 
-// secret returns what is to be sealed, the caller's to clear. An empty one is
-// none.
-func (b *Broker) secret(ctx context.Context, a *Attestation, purpose string) ([]byte, error) {
-	secret, err := b.cfg.Secrets.Secret(ctx, a.inst.Clone(), purpose)
+// secret returns what is to be sealed, the caller's to clear: out of the blob
+// from, or where there is none out of Secrets. An empty one is none.
+func (b *Broker) secret(ctx context.Context, a *Attestation, from *blob, purpose string) ([]byte, error) {
+	var secret []byte
+	var err error
+	if from != nil {
+		secret, err = b.unwrap(ctx, from)
+	} else if secret, err = b.cfg.Secrets.Secret(ctx, a.inst.Clone(), purpose); err != nil {
+		err = fault("secrets", err)
+	}
 	if err != nil {
 		clear(secret)
-		return nil, fault("secrets", err)
+		return nil, err
 	}
 	if len(secret) == 0 {
 		return nil, fmt.Errorf("teebroker: %w: the secret is empty", NotAuthorized)

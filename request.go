@@ -57,9 +57,9 @@ type Request struct {
 	Evidence []evidence.Evidence
 
 	// Wrapped is a secret that the owner, or this broker, wrapped to an
-	// attestation key, as received, or nil where Secrets has it. Of v1. Its
-	// digest is in the binding. No blob can be registered yet, so that a guest
-	// that is accepted and presents one gets ForeignBlob, always.
+	// attestation key, as received, or nil where Secrets has it or the owner
+	// left a copy. Of v1, at most 64 KiB. Its digest is in the binding, and must
+	// be the one that is registered for the purpose.
 	Wrapped []byte
 
 	// CoCo is required with nonce.ProfileCoCo, and an error otherwise.

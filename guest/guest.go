@@ -157,6 +157,8 @@ func (s *Session) Open(ctx context.Context, r teebroker.Response) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
+	// Nothing is confirmed before there are epochs, so the key for it ends here.
+	clear(secret.ConfirmKey)
 	if !s.asked(secret) || receipt != nil && !matches(secret, *receipt) {
 		clear(secret.Key)
 		return nil, NotAsked
@@ -172,7 +174,8 @@ func (s *Session) receipt(r teebroker.Response) (*teebroker.Receipt, error) {
 	}
 	if got.Profile != nonce.ProfileV1 || got.Tenant != s.cfg.Tenant || got.Instance != s.cfg.Instance ||
 		got.Purpose != s.cfg.Purpose || got.Key != s.cfg.Key.Recipient().Thumbprint() ||
-		got.Sealed != sha256.Sum256(r.Sealed) || !s.made(got.Binding) {
+		got.Sealed != sha256.Sum256(r.Sealed) || !s.made(got.Binding) ||
+		len(s.blob) != 0 && !bytes.Equal(s.blob, got.Blob[:]) {
 		return nil, NoReceipt
 	}
 	// What was signed, without the signature: the host can turn one valid ECDSA

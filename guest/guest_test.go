@@ -181,7 +181,7 @@ func TestOpenUnpinned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	right := sealed.Secret{Binding: binding.Bytes(), Release: [16]byte{1}, Tenant: "acme", Instance: instance, Purpose: "disk", Key: []byte("k")}
+	right := sealed.Secret{Binding: binding.Bytes(), Release: [16]byte{1}, Tenant: "acme", Instance: instance, Purpose: "disk", Key: []byte("k"), ConfirmKey: make([]byte, 32)}
 	seal := func(edit func(*sealed.Secret)) teebroker.Response {
 		c := right
 		edit(&c)
@@ -203,6 +203,8 @@ func TestOpenUnpinned(t *testing.T) {
 		"no binding":       seal(func(c *sealed.Secret) { c.Binding = nil }),
 		"no release":       seal(func(c *sealed.Secret) { c.Release = [16]byte{} }),
 		"no key":           seal(func(c *sealed.Secret) { c.Key = nil }),
+		"no confirm key":   seal(func(c *sealed.Secret) { c.ConfirmKey = nil }),
+		"short confirm":    seal(func(c *sealed.Secret) { c.ConfirmKey = c.ConfirmKey[:31] }),
 		"a bare secret":    sealTo(t, cfg.Key, []byte("k")),
 		"two objects":      sealTo(t, cfg.Key, []byte(`{}{}`)),
 	} {
@@ -373,6 +375,45 @@ func TestReceiptOfAnotherRelease(t *testing.T) {
 		}
 		if got, err := s.Open(t.Context(), teebroker.Response{Sealed: first.Sealed, Receipt: token}); !errors.Is(err, tt.want) || got != nil {
 			t.Errorf("%s: %q, %v", tt.name, got, err)
+		}
+	}
+}
+
+// A guest that presents a blob takes no secret out of another one.
+func TestReceiptOfAnotherBlob(t *testing.T) {
+	b, identity := newBrokerKey(t)
+	cfg := config(t, b)
+	plain := newSession(t, cfg)
+	r := answer(t, b, plain)
+	receipt, err := teebroker.VerifyReceipt(r.Receipt, b.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Wrapped = []byte(`{"protected":"e30","enc":"AAAA","ciphertext":"AAAA"}`)
+	w, err := keywrap.ParseWrapped(cfg.Wrapped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		blob [32]byte
+		want error
+	}{"its own": {w.Digest(), guest.NotOpened}, "another": {[32]byte{1}, guest.NoReceipt}, "none": {[32]byte{}, guest.NoReceipt}} {
+		s := newSession(t, cfg)
+		binding, err := s.Bind(nonce.Nonce{1}, faketee.Format)
+		if err != nil {
+			t.Fatal(err)
+		}
+		receipt.Blob, receipt.Binding = tt.blob, binding.Bytes()
+		payload, err := json.Marshal(receipt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, err := jws.Sign(identity, "teebroker-receipt+jws", payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.Open(t.Context(), teebroker.Response{Sealed: r.Sealed, Receipt: token}); !errors.Is(err, tt.want) || got != nil {
+			t.Errorf("%s: %q, %v", name, got, err)
 		}
 	}
 }

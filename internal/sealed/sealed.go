@@ -20,13 +20,26 @@ type Secret struct {
 	Instance strictjson.UUID   `json:"instance"`
 	Purpose  string            `json:"purpose"`
 	Key      strictjson.Base64 `json:"key"`
+
+	// ConfirmKey authenticates what this guest says of the release later, and
+	// what it is answered: 32 random bytes.
+	ConfirmKey strictjson.Base64 `json:"confirm_key"`
 }
+
+// ConfirmKeySize is the size of a ConfirmKey in bytes.
+const ConfirmKeySize = 32
 
 // Encode returns the JSON object of s, which the caller clears.
 func (s Secret) Encode() ([]byte, error) { return json.Marshal(s) }
 
+// Clear clears what is secret in s.
+func (s Secret) Clear() {
+	clear(s.Key)
+	clear(s.ConfirmKey)
+}
+
 // Parse parses a JSON object, strictly. No member may be missing or empty. The
-// Key is the caller's to clear.
+// Key and the ConfirmKey are the caller's to clear.
 func Parse(b []byte) (Secret, error) {
 	var s Secret
 	if err := strictjson.Unmarshal(b, &s); err != nil {
@@ -34,7 +47,8 @@ func Parse(b []byte) (Secret, error) {
 		return Secret{}, errors.New("sealed: malformed")
 	}
 	if len(s.Binding) == 0 || s.Release == (strictjson.UUID{}) || s.Tenant == "" ||
-		s.Instance == (strictjson.UUID{}) || s.Purpose == "" || len(s.Key) == 0 {
+		s.Instance == (strictjson.UUID{}) || s.Purpose == "" || len(s.Key) == 0 || len(s.ConfirmKey) != ConfirmKeySize {
+		s.Clear()
 		return Secret{}, errors.New("sealed: incomplete")
 	}
 	return s, nil

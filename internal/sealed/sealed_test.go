@@ -12,6 +12,7 @@ import (
 
 var whole = sealed.Secret{
 	Binding: []byte{1}, Release: [16]byte{2}, Tenant: "acme", Instance: [16]byte{3}, Purpose: "disk", Key: []byte{4},
+	ConfirmKey: bytes.Repeat([]byte{5}, 32),
 }
 
 func encode(t testing.TB, s sealed.Secret) []byte {
@@ -27,14 +28,14 @@ func encode(t testing.TB, s sealed.Secret) []byte {
 func TestParse(t *testing.T) {
 	text := string(encode(t, whole))
 	const want = `{"binding":"AQ","release":"02000000-0000-0000-0000-000000000000","tenant":"acme",` +
-		`"instance":"03000000-0000-0000-0000-000000000000","purpose":"disk","key":"BA"}`
+		`"instance":"03000000-0000-0000-0000-000000000000","purpose":"disk","key":"BA","confirm_key":"BQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQU"}`
 	if text != want {
 		t.Errorf("encodes to %s", text)
 	}
 	if _, err := sealed.Parse([]byte(text)); err != nil {
 		t.Error(err)
 	}
-	for _, member := range []string{"binding", "release", "tenant", "instance", "purpose", "key"} {
+	for _, member := range []string{"binding", "release", "tenant", "instance", "purpose", "key", "confirm_key"} {
 		if _, err := sealed.Parse([]byte(strings.Replace(text, `"`+member+`"`, `"x"`, 1))); err == nil {
 			t.Errorf("an unknown member in place of %s", member)
 		}
@@ -43,11 +44,19 @@ func TestParse(t *testing.T) {
 		"binding": func(s *sealed.Secret) { s.Binding = nil }, "release": func(s *sealed.Secret) { s.Release = [16]byte{} },
 		"tenant": func(s *sealed.Secret) { s.Tenant = "" }, "instance": func(s *sealed.Secret) { s.Instance = [16]byte{} },
 		"purpose": func(s *sealed.Secret) { s.Purpose = "" }, "key": func(s *sealed.Secret) { s.Key = nil },
+		"confirm_key": func(s *sealed.Secret) { s.ConfirmKey = nil },
 	} {
 		s := whole
 		edit(&s)
 		if _, err := sealed.Parse(encode(t, s)); err == nil {
 			t.Errorf("takes an empty %s", name)
+		}
+	}
+	for _, n := range []int{1, 31, 33} {
+		s := whole
+		s.ConfirmKey = make([]byte, n)
+		if _, err := sealed.Parse(encode(t, s)); err == nil {
+			t.Errorf("takes a confirm_key of %d bytes", n)
 		}
 	}
 }
