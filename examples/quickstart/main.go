@@ -1,7 +1,7 @@
 // Command quickstart shows the whole protocol in one process, with nothing
 // installed: genuine AMD evidence is verified and refused for what it says, a
 // simulated confidential VM gets its key, and then everything is tried that must
-// not work; the same in short with Intel TDX.
+// not work; the same in short with Intel TDX and Arm CCA.
 //
 //	go run ./examples/quickstart
 //
@@ -29,7 +29,7 @@ func main() {
 func run(ctx context.Context, w io.Writer) int {
 	began := time.Now()
 	t := &transcript{w: w}
-	for _, chapter := range []func(context.Context, *transcript) error{genuine, release, genuineTDX, releaseTDX} {
+	for _, chapter := range []func(context.Context, *transcript) error{genuine, release, genuineTDX, releaseTDX, releaseCCA} {
 		if err := chapter(ctx, t); err != nil {
 			fmt.Fprintln(w, "\nquickstart can't go on:", err)
 			return 1

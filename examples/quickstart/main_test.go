@@ -26,9 +26,16 @@ func TestRun(t *testing.T) {
 		"with a new receipt\n",
 		"missing is who signed TCB Info and QE identity",
 		"not checked: [tcb]",
-		"launched as the neighbour: refused, denied",
+		"a TD of the same image, launched as the neighbour: refused, denied",
 		"that its host may debug: refused, denied",
-		"All 28 steps went as they must",
+		"with the event log of the right one: refused, bad-signature",
+		"ms  the owner's TD: it opens the secret\n",
+		"a realm of the same image, launched as the neighbour: refused, denied",
+		"that is under debug: refused, denied",
+		"(CPAK) nobody vouches for: refused, untrusted",
+		"(RAK) did not sign: refused, bad-signature",
+		"ms  the owner's realm: it opens the secret\n",
+		"All 37 steps went as they must",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the transcript lacks %q", want)

@@ -3,23 +3,18 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/google/go-tdx-guest/testing/testdata"
 
-	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/collateral"
 	"github.com/teebroker/teebroker/evidence"
-	"github.com/teebroker/teebroker/guest"
-	"github.com/teebroker/teebroker/keywrap"
-	"github.com/teebroker/teebroker/nonce"
 	"github.com/teebroker/teebroker/policy"
-	"github.com/teebroker/teebroker/store/memory"
 	"github.com/teebroker/teebroker/tdx"
 	"github.com/teebroker/teebroker/tdx/tdxtest"
 )
@@ -81,106 +76,67 @@ func withoutTail(file []byte) []byte {
 	return file[:signedSize+4+binary.LittleEndian.Uint32(file[signedSize:])]
 }
 
-// mrtd is what the owner's TDs are measured as.
-var mrtd = [48]byte(image)
-
-// releaseTDX gives a simulated TD its key, and not to one launched as another.
+// releaseTDX gives a simulated TD its key, and not to one that is another or may be
+// looked into.
 func releaseTDX(ctx context.Context, t *transcript) error {
 	t.title("6. A release to a simulated TD")
-	intel, store := tdxtest.NewIntel(), memory.New(nil)
+	intel := tdxtest.NewIntel()
 	platform := intel.Platform(tdx.PlatformCA)
 	verifier, err := tdx.NewVerifier(tdx.Config{Anchors: intel.Anchors(), Source: intel.Source()})
 	if err != nil {
 		return err
 	}
-	broker, err := newBroker(store, evidence.Verifiers{tdx.Format: verifier}, [][32]byte{sha256.Sum256(intel.Anchors()[0])})
+	document, err := tdxPolicy()
 	if err != nil {
 		return err
 	}
-	instance, neighbour, secret := [16]byte{1}, [16]byte{2}, make([]byte, 32)
-	rand.Read(secret)
-	launch := launchConfig(instance)
-	if !t.try("the owner registers the TD, its policy and its secret, and authorizes one boot", accepted, func() error {
-		return errors.Join(
-			store.Register(ctx, teebroker.Instance{
-				Tenant: tenant, ID: instance, Image: "quickstart", Policies: []*policy.Policy{tdxPolicy()},
-				Launch: teebroker.LaunchClaim{Name: "tdx.mrconfigid", Want: launch[:]},
-				Suites: keywrap.Allow{Suites: []keywrap.Suite{keywrap.MLKEM768X25519}},
-			}),
-			store.PutSecret(ctx, tenant, instance, purpose, secret),
-			store.Authorize(ctx, teebroker.Authorization{
-				Tenant: tenant, Instance: instance, Purposes: []string{purpose},
-				NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
-			}),
-		)
-	}) {
-		return errors.New("nothing is registered")
+	s := simulation{
+		guest: "TD", format: tdx.Format, verifier: verifier, root: sha256.Sum256(intel.Anchors()[0]),
+		policy: document, launch: "tdx.mrconfigid", launchSize: 48,
 	}
-	for _, boot := range []struct {
-		what, want string
-		td         tdxtest.TD
-	}{
-		{"a TD of the same image, launched as the neighbour", "denied", tdxtest.TD{MRTD: mrtd, MRConfigID: launchConfig(neighbour)}},
-		{"a TD that its host may debug", "denied", tdxtest.TD{MRTD: mrtd, MRConfigID: launch, Attributes: tdx.Debug | tdx.SEPTVEDisable}},
-		{"the owner's TD, with a quote of version 5: it opens the secret", accepted, tdxtest.TD{Version: 5, MRTD: mrtd, MRConfigID: launch}},
-		{"a second TD of this instance, after the use is taken", "denied", tdxtest.TD{MRTD: mrtd, MRConfigID: launch}},
-	} {
-		t.try(boot.what, boot.want, func() error { return bootTD(ctx, broker, platform, boot.td, instance, secret) })
+	// Each of these changes one thing of the TD that gets the key.
+	quote := func(change func(*tdxtest.TD)) func(evidence.Binding) evidence.Evidence {
+		td := tdxtest.TD{Version: 5, MRTD: image, Log: started(application)}
+		copy(td.MRConfigID[:], s.launchedAs(instance))
+		change(&td)
+		return func(want evidence.Binding) evidence.Evidence { return platform.Quote(td, want) }
 	}
-	return nil
+	return s.release(ctx, t, []boot{
+		{"a TD of the same image, launched as the neighbour", "denied", quote(func(td *tdxtest.TD) {
+			copy(td.MRConfigID[:], s.launchedAs(neighbour))
+		})},
+		{"a TD that its host may debug", "denied", quote(func(td *tdxtest.TD) { td.Attributes = tdx.Debug | tdx.SEPTVEDisable })},
+		{"a TD that started another application, by its event log", "denied", quote(func(td *tdxtest.TD) {
+			td.Log = started("something else")
+		})},
+		{"the same with the event log of the right one", string(evidence.BadSignature), quote(func(td *tdxtest.TD) {
+			td.Log = started("something else")
+			td.Items = func([]evidence.Item) []evidence.Item { return started(application).Items() }
+		})},
+		{"the owner's TD: it opens the secret", accepted, quote(func(*tdxtest.TD) {})},
+		{"a second TD of this instance, after the use is taken", "denied", quote(func(*tdxtest.TD) {})},
+	})
 }
 
-// launchConfig returns the MRCONFIGID with which the host launches an instance: its
-// launch identity, then zeros.
-func launchConfig(instance [16]byte) (config [48]byte) {
-	id := teebroker.LaunchID(tenant, instance)
-	copy(config[:], id[:])
-	return config
+// application is what the image has to start, which it measures into RTMR3.
+const application = "an application that the owner wrote"
+
+func started(what string) tdxtest.EventLog {
+	return tdxtest.EventLog{{RTMR: 3, Name: "application", Data: []byte(what)}}
 }
 
-// tdxPolicy is built in Go: this image, not to be debugged, on an up-to-date
-// platform.
-func tdxPolicy() *policy.Policy {
-	return &policy.Policy{
-		Name: "production-tdx", Version: "1", Document: []byte("mrtd, no debug, UpToDate"),
-		Require: map[evidence.Format]policy.Rule{tdx.Format: policy.All{
-			policy.Claim{Name: "tdx.mrtd", Op: evidence.Equal, Want: evidence.Bytes(mrtd[:])},
-			policy.Claim{Name: "tdx.td_attributes.debug", Op: evidence.Equal, Want: evidence.Bool(false)},
-			policy.Claim{Name: "tdx.tcb.status", Op: evidence.Equal, Want: evidence.Text(string(tdx.UpToDate))},
-		}},
-	}
-}
-
-// bootTD is a whole boot: nonce, quote, answer, and the secret opened.
-func bootTD(ctx context.Context, broker *teebroker.Broker, p *tdxtest.Platform, td tdxtest.TD, asksFor [16]byte, secret []byte) error {
-	key, err := keywrap.Generate(keywrap.MLKEM768X25519)
-	if err != nil {
-		return err
-	}
-	id := broker.ID()
-	session, err := guest.New(guest.Config{Tenant: tenant, Instance: asksFor, Purpose: purpose, Broker: id[:], Key: key})
-	if err != nil {
-		return err
-	}
-	c, err := broker.Challenge(ctx, nonce.ProfileV1)
-	if err != nil {
-		return err
-	}
-	want, err := session.Bind(c.Nonce, tdx.Format)
-	if err != nil {
-		return err
-	}
-	answer, err := broker.Answer(ctx, session.Request(c.Nonce, p.Quote(td, want)))
-	if err != nil {
-		return err
-	}
-	got, err := session.Open(ctx, answer)
-	if err != nil {
-		return err
-	}
-	defer clear(got)
-	if !bytes.Equal(got, secret) {
-		return fmt.Errorf("another secret of %d bytes", len(got))
-	}
-	return nil
+// tdxPolicy is a document as an owner writes it: this image with this application,
+// not to be debugged, on an up-to-date platform.
+func tdxPolicy() (*policy.Policy, error) {
+	return policy.Parse(fmt.Appendf(nil, `{
+		"policy": "teebroker/1", "name": "production-tdx", "version": "1", "scope": "global",
+		"require": {"tdx-quote": [{
+			"mrtd": [%q], "rtmr0": "*", "rtmr1": "*", "rtmr2": "*", "rtmr3": "*",
+			"runtime_events": [{"name": "application", "payloads": [%q]}],
+			"mrconfigid": "*", "mrowner": "*", "mrownerconfig": "*", "body_types": [2, 3],
+			"require_attributes": ["sept_ve_disable"], "allow_xfam": "*", "mrseam": "*", "allow_any_module": true,
+			"statuses": ["UpToDate"], "advisories": "*", "ppids": "*", "platform_instances": "*",
+			"allow_dynamic_platform": true, "allow_cached_keys": true, "allow_smt": true
+		}]}}`, hex.EncodeToString(image[:]), hex.EncodeToString([]byte(application))),
+		policy.Decoders{tdx.Format: policy.Decoder(tdx.DecodeReferenceValues)})
 }
