@@ -59,9 +59,11 @@ FILE.endorsements. In a confidential VM:
   attester quote -tee cca -report-data 5f0c… -out token.cbor
 
 What endorses a quote of a real TD is for the verifier to get from Intel; the event
-log of its firmware, where it can be read, is put beside the quote. Whose key signed
-a token of CCA is for the verifier to know. From a simulated Genoa, as a guest
-launched for an instance of tenant acme:
+log of its firmware, where it can be read, is put beside the quote. A system that
+extends the same registers later has a log of its own, without which that one does
+not replay. Whose key signed a token of CCA is for the verifier to know.
+
+From a simulated Genoa, as a guest launched for an instance of tenant acme:
 
   attester quote -tee snp -simulate sim -product Genoa -tenant acme \
     -instance 7d1f0b3e-5c1a-4f8e-9b52-0c6a3a6f2d11 -report-data 5f0c… -out report.bin`,

@@ -4,19 +4,34 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
-// verifier builds the verify program and returns a function that runs it.
+// built is the verify program, for all tests.
+var built = sync.OnceValues(func() (string, error) {
+	dir, err := shared()
+	if err != nil {
+		return "", err
+	}
+	program := filepath.Join(dir, "verify")
+	if out, err := exec.Command("go", "build", "-o", program, "../verify").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return program, nil
+})
+
+// verifier returns a function that runs the verify program.
 func verifier(t *testing.T) func(args ...string) (int, string) {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "verify")
-	if out, err := exec.Command("go", "build", "-o", program, "../verify").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	program, err := built()
+	if err != nil {
+		t.Fatal(err)
 	}
 	return func(args ...string) (int, string) {
 		out, err := exec.Command(program, args...).CombinedOutput()
@@ -161,10 +176,14 @@ func TestOtherQuotesVerify(t *testing.T) {
 				t.Errorf("events of RTMR0: %v", events)
 			}
 
+			elsewhere, stranger, others := t.TempDir(), filepath.Join(out, "stranger"), filepath.Join(out, "others.pem")
+			must(t, "quote", "-report-data", "5f0c", "-out", stranger, "-tee", test.tee, "-simulate", elsewhere, "-tenant", "acme", "-instance", instance)
+			must(t, "roots", "-simulate", elsewhere, "-out", others)
 			for _, no := range []struct {
 				name, says string
 				args       []string
 			}{
+				{"another platform, also trusted", test.shown["chip"], []string{"-roots", others, "-policy", document, "-endorsements", stranger + ".endorsements", "-binding", "5f0c", stranger}},
 				{"another binding", "not-bound", append(args, "-binding", "5f0d", file)},
 				{"a guest launched for nobody", test.launch, append(args, "-binding", "5f0c", neighbour)},
 				{"without -roots", "untrusted", []string{"-endorsements", file + ".endorsements", file}},

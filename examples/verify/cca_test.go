@@ -3,8 +3,10 @@ package main
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -204,6 +206,7 @@ func TestAnchors(t *testing.T) {
 		{"list and key of the same", []string{"-endorsements", f.anchors + "," + f.key, "-roots", f.key}, "", ""},
 		{"lists of two", []string{"-endorsements", stranger.anchors + "," + f.anchors}, "", ""},
 		{"nobody", nil, "untrusted", "anchor"},
+		{"nobody, and nothing asked that others have", []string{"-allow-no-revocation", "-allow-no-tcb"}, "untrusted", "anchor"},
 		{"the list of another", []string{"-endorsements", stranger.anchors}, "untrusted", "anchor"},
 		{"the key of another", []string{"-endorsements", stranger.key}, "bad-signature", "platform-signature"},
 		{"another implementation", []string{"-endorsements", write(t, "x.json", jwks(t, p, map[string]any{"implementation-id": strings.Repeat("07", 32)}))}, "untrusted", "anchor"},
@@ -229,6 +232,7 @@ func TestUnusableAnchors(t *testing.T) {
 	p := ccatest.NewPlatform()
 	f := simulateRealm(t, p, ccatest.Realm{})
 	stranger := simulateRealm(t, ccatest.NewPlatform(), ccatest.Realm{})
+	bounded := write(t, "bounded", jwks(t, p, map[string]any{"not-after": "2099-01-01T00:00:00Z"}))
 	weak := publicPEM(t, &rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 2047), E: 65537})
 	for _, test := range []struct {
 		name string
@@ -240,6 +244,7 @@ func TestUnusableAnchors(t *testing.T) {
 		{"a key of RSA", []string{"-endorsements", write(t, "key", weak)}, "key"},
 		{"a key of RSA among roots", []string{"-roots", write(t, "key", weak)}, "key"},
 		{"two keys for one instance", []string{"-endorsements", f.key + "," + stranger.key}, "already"},
+		{"a key without an end and the same with one", []string{"-endorsements", f.key + "," + bounded}, "already"},
 		{"a root that is no CA", []string{"-roots", write(t, "leaf", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certified(t, p, time.Now())[0]}))}, "CA"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -291,8 +296,38 @@ func TestVendorOfCCA(t *testing.T) {
 			}
 		})
 	}
-	got, a := ask(t, "-roots", write(t, "roots.pem", ca), "-endorsements", f.anchors, f.token)
+	p.Chain = certifiedBy(t, "ARK-Turin", p)
+	got, a := ask(t, "-roots", write(t, "roots.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.Chain[1]})), simulateRealm(t, p, ccatest.Realm{}).token)
+	want(t, got, a, "untrusted", "anchor") // another TEE's vouches for no platform of CCA
+	p.Chain = certifiedBy(t, "Turin", p)
+	got, a = ask(t, "-roots", write(t, "roots.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.Chain[1]})), simulateRealm(t, p, ccatest.Realm{}).token)
+	if got != 0 {
+		t.Errorf("a CA of any other name: status %d, %s", got, a.Detail)
+	}
+	got, a = ask(t, "-roots", write(t, "roots.pem", ca), "-endorsements", f.anchors, f.token)
 	want(t, got, a, "untrusted", "anchor") // a listed instance brings no certificates
+}
+
+// certifiedBy returns a certificate of p's key, and that of the CA called name that
+// issued it.
+func certifiedBy(t *testing.T, name string, p *ccatest.Platform) [][]byte {
+	t.Helper()
+	ca := ccatest.NewPlatform().Key
+	year := func(c x509.Certificate) *x509.Certificate {
+		c.SerialNumber, c.NotBefore, c.NotAfter = big.NewInt(1), time.Now().AddDate(0, 0, -1), time.Now().AddDate(1, 0, 0)
+		return &c
+	}
+	issuer := year(x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
+	leaf := year(x509.Certificate{Subject: pkix.Name{CommonName: "a CPAK"}, KeyUsage: x509.KeyUsageDigitalSignature})
+	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, issuer, &p.Key.PublicKey, ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuerDER, err := x509.CreateCertificate(rand.Reader, issuer, issuer, &ca.PublicKey, ca)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return [][]byte{leafDER, issuerDER}
 }
 
 // A policy document judges a realm: the same one, and on a platform under debug.

@@ -250,7 +250,7 @@ func TestNoEvidence(t *testing.T) {
 		{"text", []byte("no evidence")},
 		{"beyond every limit", make([]byte, maxFile+1)},
 	} {
-		for _, format := range []string{"auto", "snp"} {
+		for _, format := range []string{"auto", "snp", "cca"} {
 			t.Run(test.name+" as "+format, func(t *testing.T) {
 				file := write(t, "evidence", test.raw)
 				status, a := ask(t, "-format", format, "-endorsements", v.vek(t), "-allow-no-revocation", "-at", v.within(), file)
