@@ -5,9 +5,9 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -103,12 +103,12 @@ func splitDocument(data []byte, member string) (body, sig []byte, err error) {
 
 // decodeSignature returns the 64 bytes that a string of JSON has in hexadecimal.
 func decodeSignature(quoted []byte) ([]byte, error) {
-	var text string
-	if err := json.Unmarshal(quoted, &text); err != nil {
-		return nil, fmt.Errorf("signature: %w", err)
-	}
+	// No escapes: each of the digits has one byte.
 	sig := make([]byte, abi.SignatureSize)
-	if err := hexTo(sig, text); err != nil {
+	if len(quoted) != 2*len(sig)+2 || quoted[0] != '"' || quoted[len(quoted)-1] != '"' {
+		return nil, fmt.Errorf("signature: not a text of %d bytes", len(sig))
+	}
+	if _, err := hex.Decode(sig, quoted[1:len(quoted)-1]); err != nil {
 		return nil, fmt.Errorf("signature: %w", err)
 	}
 	return sig, nil
@@ -123,83 +123,118 @@ func sumOf(c evidence.Collateral) [32]byte {
 	return [32]byte(h.Sum(nil))
 }
 
-// The members of Intel's documents, API of PCS version 4. What is a pointer here
-// has a zero that means something, and is required.
-type (
-	wireLevel[T any] struct {
-		TCB        T         `json:"tcb"`
-		Date       time.Time `json:"tcbDate"`
-		Status     Status    `json:"tcbStatus"`
-		Advisories []string  `json:"advisoryIDs"`
-	}
-	wireISVSVN struct {
-		ISVSVN *uint16 `json:"isvsvn"`
-	}
-	wireHead struct {
-		ID         string    `json:"id"`
-		Version    uint32    `json:"version"`
-		IssueDate  time.Time `json:"issueDate"`
-		NextUpdate time.Time `json:"nextUpdate"`
-		Number     *uint32   `json:"tcbEvaluationDataNumber"`
-	}
-)
-
-// parse returns the document that h is the head of, which must be of a kind and
-// version, and its dates in order.
-func (h wireHead) parse(id string, version uint32, signer *x509.Certificate) (document, error) {
-	switch {
-	case h.ID != id || h.Version != version:
-		return document{}, fmt.Errorf("not %s of version %d", id, version)
-	case h.IssueDate.IsZero() || h.NextUpdate.IsZero() || !h.IssueDate.Before(h.NextUpdate):
-		return document{}, errors.New("no issueDate before a nextUpdate")
-	case h.Number == nil:
-		return document{}, errors.New("no tcbEvaluationDataNumber")
-	}
-	return document{h.IssueDate, h.NextUpdate, *h.Number, signer}, nil
+// head is what all of Intel's documents begin with: API of PCS, version 4.
+type head struct {
+	id      string
+	version uint64
+	document
 }
 
-// parse returns the level that l is, whose status must be one of allowed.
-func (l wireLevel[T]) parse(allowed []Status) (Level, error) {
-	switch {
-	case !slices.Contains(allowed, l.Status):
-		return Level{}, errors.New("a tcbStatus that is not defined")
-	case l.Date.IsZero():
-		return Level{}, errors.New("no tcbDate")
-	case len(l.Advisories) > maxAdvisories:
-		return Level{}, errors.New("too many advisoryIDs")
+// members returns those that h is read from.
+func (h *head) members(d *strictjson.Decoder) []strictjson.Member {
+	return []strictjson.Member{
+		strictjson.Required("id", func() { h.id = string(d.Text()) }),
+		strictjson.Required("version", func() { h.version = d.Uint(math.MaxUint32) }),
+		strictjson.Required("issueDate", func() { h.issued = timeIn(d) }),
+		strictjson.Required("nextUpdate", func() { h.next = timeIn(d) }),
+		strictjson.Required("tcbEvaluationDataNumber", func() { h.number = uint32(d.Uint(math.MaxUint32)) }),
 	}
-	for _, a := range l.Advisories {
-		if !isText(a) {
-			return Level{}, errors.New("advisoryIDs: not a name")
-		}
-	}
-	return Level{Status: l.Status, Date: l.Date, Advisories: l.Advisories}, nil
 }
 
-// parseEnclaveLevels returns the levels of an enclave or module, highest first.
-func parseEnclaveLevels(ls []wireLevel[wireISVSVN]) ([]enclaveLevel, error) {
-	if len(ls) == 0 || len(ls) > maxLevels {
-		return nil, fmt.Errorf("%d tcbLevels", len(ls))
+// check reports whether h is of a document of a kind and version, with its dates
+// in order.
+func (h *head) check(id string, version uint64) error {
+	switch {
+	case h.id != id || h.version != version:
+		return fmt.Errorf("not %s of version %d", id, version)
+	case h.issued.IsZero() || !h.issued.Before(h.next):
+		return errors.New("no issueDate before nextUpdate")
 	}
-	var got []enclaveLevel
-	for _, l := range ls {
-		level, err := l.parse([]Status{UpToDate, OutOfDate, Revoked})
-		if err != nil {
-			return nil, err
-		}
-		if l.TCB.ISVSVN == nil {
-			return nil, errors.New("no isvsvn")
-		}
-		got = append(got, enclaveLevel{*l.TCB.ISVSVN, level})
+	return nil
+}
+
+// timeIn reads a time as Intel writes it.
+func timeIn(d *strictjson.Decoder) (t time.Time) {
+	if err := t.UnmarshalText(d.Text()); err != nil {
+		d.Fail(err)
 	}
-	slices.SortFunc(got, func(a, b enclaveLevel) int { return int(b.svn) - int(a.svn) })
-	for i := range got {
-		if i > 0 && got[i].svn == got[i-1].svn {
-			return nil, errors.New("two tcbLevels of one isvsvn")
-		}
-		got[i].Latest = got[0].Date
+	return t
+}
+
+// hexIn reads exactly the bytes of dst in hexadecimal, in either case.
+func hexIn(d *strictjson.Decoder, dst []byte) {
+	text := d.Text()
+	if len(text) != 2*len(dst) {
+		d.Fail(fmt.Errorf("not %d bytes", len(dst)))
+		return
 	}
-	return got, nil
+	if _, err := hex.Decode(dst, text); err != nil {
+		d.Fail(err)
+	}
+}
+
+// levelIn reads a level, whose status must be one of allowed. tcb reads the
+// security versions.
+func levelIn(d *strictjson.Decoder, allowed []Status, tcb func()) (l Level) {
+	d.Object(
+		strictjson.Required("tcb", tcb),
+		strictjson.Required("tcbDate", func() {
+			if l.Date = timeIn(d); l.Date.IsZero() {
+				d.Fail(errors.New("no date"))
+			}
+		}),
+		strictjson.Required("tcbStatus", func() {
+			text := d.Text()
+			i := slices.IndexFunc(allowed, func(s Status) bool { return string(s) == string(text) })
+			if i < 0 {
+				d.Fail(errors.New("not defined"))
+				return
+			}
+			l.Status = allowed[i]
+		}),
+		strictjson.Optional("advisoryIDs", func() { l.Advisories = advisoriesIn(d) }),
+	)
+	return l
+}
+
+func advisoriesIn(d *strictjson.Decoder) (ids []string) {
+	d.Array(func() {
+		id := string(d.Text())
+		if len(ids) == maxAdvisories || !isText(id) {
+			d.Fail(errors.New("too many, or not a name"))
+			return
+		}
+		ids = append(ids, id)
+	})
+	return ids
+}
+
+// enclaveLevelsIn reads the levels of an enclave or module, and returns them
+// highest first.
+func enclaveLevelsIn(d *strictjson.Decoder) (ls []enclaveLevel) {
+	d.Array(func() {
+		if len(ls) == maxLevels {
+			d.Fail(errors.New("too many"))
+			return
+		}
+		var l enclaveLevel
+		l.Level = levelIn(d, []Status{UpToDate, OutOfDate, Revoked}, func() {
+			d.Object(strictjson.Required("isvsvn", func() { l.svn = uint16(d.Uint(math.MaxUint16)) }))
+		})
+		ls = append(ls, l)
+	})
+	if len(ls) == 0 {
+		d.Fail(errors.New("none"))
+		return nil
+	}
+	slices.SortFunc(ls, func(a, b enclaveLevel) int { return int(b.svn) - int(a.svn) })
+	for i := range ls {
+		if i > 0 && ls[i].svn == ls[i-1].svn {
+			d.Fail(errors.New("two of one isvsvn"))
+		}
+		ls[i].Latest = ls[0].Date
+	}
+	return ls
 }
 
 // levelOf returns the first of ls that svn reaches, or NotSupported.
@@ -220,14 +255,4 @@ func isText(s string) bool {
 		}
 	}
 	return len(s) > 0 && len(s) <= maxText
-}
-
-// hexTo decodes s, in either case, as exactly the bytes of dst.
-func hexTo(dst []byte, s string) error {
-	b, err := hex.DecodeString(s)
-	if err != nil || len(b) != len(dst) {
-		return fmt.Errorf("not %d bytes in hexadecimal", len(dst))
-	}
-	copy(dst, b)
-	return nil
 }

@@ -2,8 +2,7 @@ package tdx
 
 import (
 	"crypto/x509"
-	"errors"
-	"fmt"
+	"math"
 
 	"github.com/teebroker/teebroker/evidence"
 	"github.com/teebroker/teebroker/internal/strictjson"
@@ -39,43 +38,28 @@ func (v *Verifier) verifyQEIdentity(a *anchor, c evidence.Collateral) (*qeIdenti
 
 // parseQEIdentity parses a QE identity of version 2, that of a TD.
 func parseQEIdentity(body []byte, signer *x509.Certificate) (*qeIdentity, error) {
-	var w struct {
-		wireHead
-		MiscSelect     string                  `json:"miscselect"`
-		MiscSelectMask string                  `json:"miscselectMask"`
-		Attributes     string                  `json:"attributes"`
-		AttributesMask string                  `json:"attributesMask"`
-		MRSIGNER       string                  `json:"mrsigner"`
-		ISVProdID      *uint16                 `json:"isvprodid"`
-		Levels         []wireLevel[wireISVSVN] `json:"tcbLevels"`
-	}
-	if err := strictjson.UnmarshalKnown(body, &w); err != nil {
-		return nil, err
-	}
-	head, err := w.wireHead.parse("TD_QE", 2, signer)
+	id, h := &qeIdentity{}, head{}
+	err := strictjson.Decode(body, func(d *strictjson.Decoder) {
+		d.Object(append(
+			h.members(d),
+			strictjson.Required("miscselect", func() { hexIn(d, id.miscSelect[:]) }),
+			strictjson.Required("miscselectMask", func() { hexIn(d, id.miscSelectMask[:]) }),
+			strictjson.Required("attributes", func() { hexIn(d, id.attributes[:]) }),
+			strictjson.Required("attributesMask", func() { hexIn(d, id.attributesMask[:]) }),
+			strictjson.Required("mrsigner", func() { hexIn(d, id.mrsigner[:]) }),
+			strictjson.Required("isvprodid", func() { id.isvProdID = uint16(d.Uint(math.MaxUint16)) }),
+			strictjson.Required("tcbLevels", func() { id.levels = enclaveLevelsIn(d) }),
+		)...)
+	})
 	if err != nil {
 		return nil, err
 	}
-	if w.ISVProdID == nil {
-		return nil, errors.New("no isvprodid")
+	if err := h.check("TD_QE", 2); err != nil {
+		return nil, err
 	}
-	id := &qeIdentity{document: head, isvProdID: *w.ISVProdID}
-	for _, f := range []struct {
-		name, text string
-		dst        []byte
-	}{
-		{"miscselect", w.MiscSelect, id.miscSelect[:]},
-		{"miscselectMask", w.MiscSelectMask, id.miscSelectMask[:]},
-		{"attributes", w.Attributes, id.attributes[:]},
-		{"attributesMask", w.AttributesMask, id.attributesMask[:]},
-		{"mrsigner", w.MRSIGNER, id.mrsigner[:]},
-	} {
-		if err := hexTo(f.dst, f.text); err != nil {
-			return nil, fmt.Errorf("%s: %w", f.name, err)
-		}
-	}
-	id.levels, err = parseEnclaveLevels(w.Levels)
-	return id, err
+	id.document = h.document
+	id.signer = signer
+	return id, nil
 }
 
 // check reports whether qe is the enclave that id is about. The mask of the

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -62,162 +63,131 @@ func (v *Verifier) verifyTCBInfo(a *anchor, c evidence.Collateral) (*tcbInfo, er
 	return info, nil
 }
 
-type (
-	wireModule struct {
-		ID             string                  `json:"id"` // of an identity
-		MRSIGNER       string                  `json:"mrsigner"`
-		Attributes     string                  `json:"attributes"`
-		AttributesMask string                  `json:"attributesMask"`
-		Levels         []wireLevel[wireISVSVN] `json:"tcbLevels"` // of an identity
-	}
-	wireComponent struct {
-		SVN      *uint8 `json:"svn"`
-		Category string `json:"category"`
-		Type     string `json:"type"`
-	}
-	wireTCB struct {
-		SGX    []wireComponent `json:"sgxtcbcomponents"`
-		PCESVN *uint16         `json:"pcesvn"`
-		TDX    []wireComponent `json:"tdxtcbcomponents"`
-	}
-)
-
 // parseTCBInfo parses a TCB Info of TDX, version 3.
 func parseTCBInfo(body []byte, signer *x509.Certificate) (*tcbInfo, error) {
-	var w struct {
-		wireHead
-		FMSPC   string               `json:"fmspc"`
-		PCEID   string               `json:"pceId"`
-		TCBType *uint32              `json:"tcbType"`
-		Module  wireModule           `json:"tdxModule"`
-		Modules []wireModule         `json:"tdxModuleIdentities"`
-		Levels  []wireLevel[wireTCB] `json:"tcbLevels"`
-	}
-	if err := strictjson.UnmarshalKnown(body, &w); err != nil {
-		return nil, err
-	}
-	head, err := w.wireHead.parse("TDX", 3, signer)
+	info, h := &tcbInfo{}, head{}
+	err := strictjson.Decode(body, func(d *strictjson.Decoder) {
+		d.Object(append(
+			h.members(d),
+			strictjson.Required("fmspc", func() { hexIn(d, info.fmspc[:]) }),
+			strictjson.Required("pceId", func() { hexIn(d, info.pceid[:]) }),
+			strictjson.Required("tcbType", func() { d.Uint(0) }),
+			strictjson.Required("tdxModule", func() { d.Object(info.module.members(d)...) }),
+			strictjson.Optional("tdxModuleIdentities", func() { info.modulesIn(d) }),
+			strictjson.Required("tcbLevels", func() { info.levelsIn(d) }),
+		)...)
+	})
 	if err != nil {
 		return nil, err
 	}
-	if w.TCBType == nil || *w.TCBType != 0 {
-		return nil, errors.New("not tcbType 0")
+	if err := h.check("TDX", 3); err != nil {
+		return nil, err
 	}
-	info := &tcbInfo{document: head}
-	if err := hexTo(info.fmspc[:], w.FMSPC); err != nil {
-		return nil, fmt.Errorf("fmspc: %w", err)
-	}
-	if err := hexTo(info.pceid[:], w.PCEID); err != nil {
-		return nil, fmt.Errorf("pceId: %w", err)
-	}
-	if err := info.module.parse(w.Module); err != nil {
-		return nil, fmt.Errorf("tdxModule: %w", err)
-	}
-	if err := info.parseModules(w.Modules); err != nil {
-		return nil, fmt.Errorf("tdxModuleIdentities: %w", err)
-	}
-	if err := info.parseLevels(w.Levels); err != nil {
-		return nil, fmt.Errorf("tcbLevels: %w", err)
-	}
+	info.document = h.document
+	info.signer = signer
 	return info, nil
 }
 
-func (m *moduleIdentity) parse(w wireModule) error {
-	for _, f := range []struct {
-		name, text string
-		dst        []byte
-	}{
-		{"mrsigner", w.MRSIGNER, m.mrsigner[:]},
-		{"attributes", w.Attributes, m.attributes[:]},
-		{"attributesMask", w.AttributesMask, m.attributesMask[:]},
-	} {
-		if err := hexTo(f.dst, f.text); err != nil {
-			return fmt.Errorf("%s: %w", f.name, err)
-		}
+// members returns those that say whose a module is.
+func (m *moduleIdentity) members(d *strictjson.Decoder) []strictjson.Member {
+	return []strictjson.Member{
+		strictjson.Required("mrsigner", func() { hexIn(d, m.mrsigner[:]) }),
+		strictjson.Required("attributes", func() { hexIn(d, m.attributes[:]) }),
+		strictjson.Required("attributesMask", func() { hexIn(d, m.attributesMask[:]) }),
 	}
-	return nil
 }
 
-// parseModules reads the identities, whose name is "TDX_" and the version in two
-// hexadecimal digits. Documents from before TDX 1.5 have none.
-func (info *tcbInfo) parseModules(ws []wireModule) error {
-	if len(ws) > maxIdentities {
-		return fmt.Errorf("%d of them", len(ws))
-	}
-	info.modules = make(map[uint8]*moduleIdentity, len(ws))
-	for _, w := range ws {
-		digits, ok := strings.CutPrefix(strings.ToUpper(w.ID), "TDX_")
-		version, err := hex.DecodeString(digits)
-		if !ok || err != nil || len(version) != 1 {
-			return errors.New("id: not that of a version")
+// modulesIn reads the identities. Documents from before TDX 1.5 have none.
+func (info *tcbInfo) modulesIn(d *strictjson.Decoder) {
+	info.modules = map[uint8]*moduleIdentity{}
+	d.Array(func() {
+		m, version := &moduleIdentity{}, uint8(0)
+		d.Object(append(
+			m.members(d),
+			strictjson.Required("id", func() { version = moduleVersionIn(d) }),
+			strictjson.Required("tcbLevels", func() { m.levels = enclaveLevelsIn(d) }),
+		)...)
+		if info.modules[version] != nil || len(info.modules) == maxIdentities {
+			d.Fail(errors.New("too many, or two of one version"))
 		}
-		if info.modules[version[0]] != nil {
-			return errors.New("two of one version")
-		}
-		m := &moduleIdentity{}
-		if err := m.parse(w); err != nil {
-			return err
-		}
-		if m.levels, err = parseEnclaveLevels(w.Levels); err != nil {
-			return err
-		}
-		info.modules[version[0]] = m
-	}
-	return nil
+		info.modules[version] = m
+	})
 }
 
-// parseLevels reads the levels and sorts them: the order of the document is not
+// moduleVersionIn reads the name of an identity, which is "TDX_" and the version in
+// two hexadecimal digits.
+func moduleVersionIn(d *strictjson.Decoder) uint8 {
+	digits, ok := strings.CutPrefix(strings.ToUpper(string(d.Text())), "TDX_")
+	version, err := hex.DecodeString(digits)
+	if !ok || err != nil || len(version) != 1 {
+		d.Fail(errors.New("not that of a version"))
+		return 0
+	}
+	return version[0]
+}
+
+// levelsIn reads the levels and sorts them: the order of the document is not
 // relied on.
-func (info *tcbInfo) parseLevels(ws []wireLevel[wireTCB]) error {
-	if len(ws) == 0 || len(ws) > maxLevels {
-		return fmt.Errorf("%d of them", len(ws))
-	}
-	for _, w := range ws {
-		level, err := w.parse([]Status{
-			UpToDate, SWHardeningNeeded, ConfigurationNeeded, ConfigurationAndSWHardeningNeeded,
-			OutOfDate, OutOfDateConfigurationNeeded, Revoked,
-		})
-		if err != nil {
-			return err
+func (info *tcbInfo) levelsIn(d *strictjson.Decoder) {
+	d.Array(func() {
+		if len(info.levels) == maxLevels {
+			d.Fail(errors.New("too many"))
+			return
 		}
-		l := platformLevel{Level: level}
-		if w.TCB.PCESVN == nil {
-			return errors.New("no pcesvn")
-		}
-		l.pcesvn = *w.TCB.PCESVN
-		if l.sgx, err = parseComponents(w.TCB.SGX, &info.sgx); err != nil {
-			return fmt.Errorf("sgxtcbcomponents: %w", err)
-		}
-		if l.tdx, err = parseComponents(w.TCB.TDX, &info.tdx); err != nil {
-			return fmt.Errorf("tdxtcbcomponents: %w", err)
-		}
-		info.levels = append(info.levels, l)
+		info.levels = append(info.levels, info.levelIn(d))
+	})
+	if len(info.levels) == 0 {
+		d.Fail(errors.New("none"))
+		return
 	}
 	slices.SortFunc(info.levels, func(a, b platformLevel) int { return b.compare(a) })
 	for i := range info.levels {
 		if i > 0 && info.levels[i].compare(info.levels[i-1]) == 0 {
-			return errors.New("two of one TCB")
+			d.Fail(errors.New("two of one TCB"))
 		}
 		info.levels[i].Latest = info.levels[0].Date
 	}
-	return nil
 }
 
-// parseComponents returns the security versions in ws and notes what they are of.
-func parseComponents(ws []wireComponent, names *[16]string) (svns [abi.SVNs]uint8, err error) {
-	if len(ws) != len(svns) {
-		return svns, fmt.Errorf("%d of them, not %d", len(ws), len(svns))
-	}
-	for i, w := range ws {
-		if w.SVN == nil {
-			return svns, errors.New("no svn")
+func (info *tcbInfo) levelIn(d *strictjson.Decoder) (l platformLevel) {
+	l.Level = levelIn(d, []Status{
+		UpToDate, SWHardeningNeeded, ConfigurationNeeded, ConfigurationAndSWHardeningNeeded,
+		OutOfDate, OutOfDateConfigurationNeeded, Revoked,
+	}, func() {
+		d.Object(
+			strictjson.Required("sgxtcbcomponents", func() { componentsIn(d, &l.sgx, &info.sgx) }),
+			strictjson.Required("pcesvn", func() { l.pcesvn = uint16(d.Uint(math.MaxUint16)) }),
+			strictjson.Required("tdxtcbcomponents", func() { componentsIn(d, &l.tdx, &info.tdx) }),
+		)
+	})
+	return l
+}
+
+// componentsIn reads security versions, and names what they are of that have no
+// name yet.
+func componentsIn(d *strictjson.Decoder, svns *[abi.SVNs]uint8, names *[abi.SVNs]string) {
+	n := 0
+	d.Array(func() {
+		if n == len(svns) {
+			d.Fail(fmt.Errorf("more than %d", n))
+			return
 		}
-		svns[i] = *w.SVN
-		if name := strings.TrimSpace(w.Category + " " + w.Type); isText(name) {
-			names[i] = name
+		var category, kind []byte
+		d.Object(
+			strictjson.Required("svn", func() { svns[n] = uint8(d.Uint(math.MaxUint8)) }),
+			strictjson.Optional("category", func() { category = d.Text() }),
+			strictjson.Optional("type", func() { kind = d.Text() }),
+		)
+		if names[n] == "" {
+			if name := strings.TrimSpace(string(category) + " " + string(kind)); isText(name) {
+				names[n] = name
+			}
 		}
+		n++
+	})
+	if n != len(svns) {
+		d.Fail(fmt.Errorf("%d, not %d", n, len(svns)))
 	}
-	return svns, nil
 }
 
 // compare orders levels by SGX components, then PCESVN, then TDX components.
