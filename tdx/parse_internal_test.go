@@ -94,6 +94,43 @@ func TestPCKExtensionHasOneEncoding(t *testing.T) {
 	}
 }
 
+// Of the ways to write an element only that of DER is taken, and all of it has to
+// be there.
+func TestNextElement(t *testing.T) {
+	long := func(n int, head ...byte) []byte { return append(head, make([]byte, n)...) }
+	for _, c := range []struct {
+		claim   string
+		der     []byte
+		content int // -1 if refused
+	}{
+		{"empty", []byte{4, 0}, 0},
+		{"short", long(127, 4, 127), 127},
+		{"one byte of length", long(128, 4, 0x81, 128), 128},
+		{"two bytes of length", long(256, 4, 0x82, 1, 0), 256},
+		{"as long as can be", long(0xFFFF, 4, 0x82, 0xFF, 0xFF), 0xFFFF},
+		{"one byte of length too many", long(127, 4, 0x81, 127), -1},
+		{"two bytes of length, one too many", long(255, 4, 0x82, 0, 255), -1},
+		{"three bytes of length", long(0x10000, 4, 0x83, 1, 0, 0), -1},
+		{"no length", long(9, 4, 0x80), -1},
+		{"cut before the length", []byte{4}, -1},
+		{"cut in the length", []byte{4, 0x82, 1}, -1},
+		{"cut before the last byte of one", []byte{4, 0x81}, -1},
+		{"cut in the content", long(4, 4, 5), -1},
+		{"nothing", nil, -1},
+	} {
+		e, rest, ok := nextElement(append(slices.Clone(c.der), 1, 2)) // what follows
+		if c.content < 0 {
+			if _, _, ok := nextElement(c.der); ok {
+				t.Errorf("%s: taken", c.claim)
+			}
+			continue
+		}
+		if !ok || len(e.content) != c.content || e.tag != 4 || !bytes.Equal(rest, []byte{1, 2}) {
+			t.Errorf("%s: %d bytes of tag %d, %d follow, %v", c.claim, len(e.content), e.tag, len(rest), ok)
+		}
+	}
+}
+
 // FuzzParsePCK holds the parser to its input: no panic, and nothing beside an error.
 func FuzzParsePCK(f *testing.F) {
 	f.Add([]byte{0x30, 0}, false)

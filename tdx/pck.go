@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/teebroker/teebroker/tdx/internal/abi"
 )
@@ -44,7 +45,7 @@ func parsePCK(c *x509.Certificate, ca CA) (PCK, error) {
 	p := PCK{CA: ca, Serial: c.SerialNumber.Bytes()}
 	var ext []byte
 	for _, e := range c.Extensions {
-		if e.Id.String() == abi.SGXExtension {
+		if len(e.Id) == strings.Count(abi.SGXExtension, ".")+1 && e.Id.String() == abi.SGXExtension {
 			ext = e.Value // x509 refuses a certificate that has it twice
 		}
 	}
@@ -57,7 +58,11 @@ func parsePCK(c *x509.Certificate, ca CA) (PCK, error) {
 
 // parseExtension reads the value of the SGX extension of a certificate by p.CA.
 func (p *PCK) parseExtension(ext []byte) error {
-	x, err := newMembers(ext)
+	all, rest, ok := nextElement(ext)
+	if !ok || all.tag != tagSequence || len(rest) != 0 {
+		return errors.New("not a SEQUENCE")
+	}
+	x, err := newMembers(all.content)
 	if err != nil {
 		return err
 	}
@@ -100,20 +105,58 @@ type members struct {
 	err   error
 }
 
-type memberDER struct{ ID, Value asn1.RawValue }
+// memberDER is an OID as DER has it, and a value.
+type memberDER struct {
+	id    []byte
+	value element
+}
 
-func newMembers(der []byte) (*members, error) {
-	x := &members{}
-	rest, err := asn1.Unmarshal(der, &x.list)
-	if err != nil || len(rest) != 0 {
-		return nil, errors.New("not a SEQUENCE of members")
-	}
-	for _, m := range x.list {
-		if m.ID.Class != asn1.ClassUniversal || m.ID.Tag != asn1.TagOID || m.ID.IsCompound {
-			return nil, errors.New("not an OID")
+// newMembers reads the content of a SEQUENCE of members.
+func newMembers(content []byte) (*members, error) {
+	x := &members{list: make([]memberDER, 0, abi.SVNs+2)}
+	for len(content) > 0 {
+		member, rest, ok := nextElement(content)
+		id, value, ok2 := nextElement(member.content)
+		v, end, ok3 := nextElement(value)
+		if !ok || !ok2 || !ok3 || len(end) != 0 || member.tag != tagSequence || id.tag != asn1.TagOID {
+			return nil, errors.New("not a member")
 		}
+		x.list = append(x.list, memberDER{id.content, v})
+		content = rest
 	}
 	return x, nil
+}
+
+// element is one of DER: X.690, section 8.1.
+type element struct {
+	tag     byte // class, whether it is constructed, and number
+	content []byte
+}
+
+// tagSequence is the tag of a SEQUENCE, which is constructed.
+const tagSequence = asn1.TagSequence | 0x20
+
+// nextElement returns the element that der begins with, and what follows. Of the
+// ways to write a length it takes the shortest, as DER does, and none above 64 KiB.
+func nextElement(der []byte) (e element, rest []byte, ok bool) {
+	if len(der) < 2 {
+		return element{}, nil, false
+	}
+	head, n := 2, int(der[1])
+	switch {
+	case n == 0x81 && len(der) > 2:
+		head, n = 3, int(der[2])
+		ok = n >= 0x80
+	case n == 0x82 && len(der) > 3:
+		head, n = 4, int(der[2])<<8|int(der[3])
+		ok = n >= 0x100
+	default:
+		ok = n < 0x80
+	}
+	if !ok || len(der)-head < n {
+		return element{}, nil, false
+	}
+	return element{der[0], der[head : head+n]}, der[head+n:], true
 }
 
 func (x *members) fail(id, why string) {
@@ -122,26 +165,26 @@ func (x *members) fail(id, why string) {
 	}
 }
 
-// take returns the member id, which must have tag. Another of the same id stays,
-// and is not expected in the end.
-func (x *members) take(id string, tag int) asn1.RawValue {
-	i := slices.IndexFunc(x.list, func(m memberDER) bool { return string(m.ID.Bytes) == id })
+// take returns the content of the member id, which must have tag. Another of the
+// same id stays, and is not expected in the end.
+func (x *members) take(id string, tag byte) []byte {
+	i := slices.IndexFunc(x.list, func(m memberDER) bool { return string(m.id) == id })
 	if i < 0 {
 		x.fail(id, "missing")
-		return asn1.RawValue{}
+		return nil
 	}
-	v := x.list[i].Value
+	v := x.list[i].value
 	x.list = slices.Delete(x.list, i, i+1)
-	if v.Class != asn1.ClassUniversal || v.Tag != tag || v.IsCompound != (tag == asn1.TagSequence) {
+	if v.tag != tag {
 		x.fail(id, "of another type")
-		return asn1.RawValue{}
+		return nil
 	}
-	return v
+	return v.content
 }
 
 // octets takes an OCTET STRING of exactly the size of dst.
 func (x *members) octets(id string, dst []byte) {
-	b := x.take(id, asn1.TagOctetString).Bytes
+	b := x.take(id, asn1.TagOctetString)
 	if len(b) != len(dst) {
 		x.fail(id, "of another size")
 	}
@@ -150,8 +193,8 @@ func (x *members) octets(id string, dst []byte) {
 
 // number takes an INTEGER or ENUMERATED from 0 to most, in the one way to write
 // it: 255 has a zero byte before it.
-func (x *members) number(id string, tag int, most uint32) uint32 {
-	b := x.take(id, tag).Bytes
+func (x *members) number(id string, tag byte, most uint32) uint32 {
+	b := x.take(id, tag)
 	if len(b) == 0 || b[0]&0x80 != 0 || len(b) > 1 && b[0] == 0 && b[1]&0x80 == 0 || len(b) > 3 {
 		x.fail(id, "not a number from 0")
 		return 0
@@ -168,7 +211,7 @@ func (x *members) number(id string, tag int, most uint32) uint32 {
 }
 
 func (x *members) boolean(id string) bool {
-	b := x.take(id, asn1.TagBoolean).Bytes
+	b := x.take(id, asn1.TagBoolean)
 	if !bytes.Equal(b, []byte{0}) && !bytes.Equal(b, []byte{0xFF}) {
 		x.fail(id, "not a BOOLEAN")
 		return false
@@ -178,7 +221,7 @@ func (x *members) boolean(id string) bool {
 
 // sequence takes a SEQUENCE of members.
 func (x *members) sequence(id string) *members {
-	in, err := newMembers(x.take(id, asn1.TagSequence).FullBytes)
+	in, err := newMembers(x.take(id, tagSequence))
 	if err != nil {
 		x.fail(id, err.Error())
 		in = &members{}
@@ -190,7 +233,7 @@ func (x *members) sequence(id string) *members {
 // end returns the first error, or that there is a member that nobody took.
 func (x *members) end() error {
 	for _, m := range x.list {
-		x.fail(string(m.ID.Bytes), "not expected")
+		x.fail(string(m.id), "not expected")
 	}
 	for _, in := range x.inner {
 		if err := in.end(); err != nil && x.err == nil {

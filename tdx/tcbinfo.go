@@ -166,19 +166,23 @@ func (info *tcbInfo) levelIn(d *strictjson.Decoder) (l platformLevel) {
 // componentsIn reads security versions, and names what they are of that have no
 // name yet.
 func componentsIn(d *strictjson.Decoder, svns *[abi.SVNs]uint8, names *[abi.SVNs]string) {
+	var svn uint8
+	var category, kind []byte
+	component := []strictjson.Member{ // made once, because there are many
+		strictjson.Required("svn", func() { svn = uint8(d.Uint(math.MaxUint8)) }),
+		strictjson.Optional("category", func() { category = d.Text() }),
+		strictjson.Optional("type", func() { kind = d.Text() }),
+	}
 	n := 0
 	d.Array(func() {
 		if n == len(svns) {
 			d.Fail(fmt.Errorf("more than %d", n))
 			return
 		}
-		var category, kind []byte
-		d.Object(
-			strictjson.Required("svn", func() { svns[n] = uint8(d.Uint(math.MaxUint8)) }),
-			strictjson.Optional("category", func() { category = d.Text() }),
-			strictjson.Optional("type", func() { kind = d.Text() }),
-		)
-		if names[n] == "" {
+		category, kind = nil, nil
+		d.Object(component...)
+		svns[n] = svn
+		if names[n] == "" && len(category)+len(kind) != 0 {
 			if name := strings.TrimSpace(string(category) + " " + string(kind)); isText(name) {
 				names[n] = name
 			}

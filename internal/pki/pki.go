@@ -61,7 +61,7 @@ func Valid(cert *x509.Certificate, at time.Time) bool {
 type CRL struct {
 	ThisUpdate, NextUpdate time.Time
 
-	revoked map[string]struct{} // by serial number in hexadecimal
+	revoked map[string]struct{} // by keyOf the serial number
 }
 
 // ParseCRL parses a complete list in DER that issuer signed with alg. A list
@@ -102,7 +102,7 @@ func newCRL(list *x509.RevocationList) (*CRL, error) {
 				return nil, errors.New("pki: entry with a critical extension")
 			}
 		}
-		c.revoked[e.SerialNumber.Text(16)] = struct{}{}
+		c.revoked[keyOf(e.SerialNumber)] = struct{}{}
 	}
 	return c, nil
 }
@@ -114,6 +114,14 @@ func (c *CRL) Current(at time.Time) bool {
 
 // Revokes reports whether serial is on the list.
 func (c *CRL) Revokes(serial *big.Int) bool {
-	_, ok := c.revoked[serial.Text(16)]
+	_, ok := c.revoked[keyOf(serial)]
 	return ok
+}
+
+// keyOf returns a text that is that of no other number.
+func keyOf(serial *big.Int) string {
+	if serial.Sign() < 0 {
+		return "-" + string(serial.Bytes())
+	}
+	return "+" + string(serial.Bytes())
 }

@@ -97,7 +97,7 @@ func TestParseCRL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !c.Revokes(big.NewInt(7)) || c.Revokes(big.NewInt(8)) {
+	if !c.Revokes(big.NewInt(7)) || c.Revokes(big.NewInt(8)) || c.Revokes(big.NewInt(-7)) || c.Revokes(big.NewInt(0)) {
 		t.Error("revokes others than it lists")
 	}
 	for at, want := range map[time.Time]bool{
