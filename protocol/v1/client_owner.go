@@ -1,0 +1,137 @@
+package v1
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/teebroker/teebroker"
+	"github.com/teebroker/teebroker/internal/strictjson"
+	"github.com/teebroker/teebroker/keywrap"
+	"github.com/teebroker/teebroker/store"
+)
+
+func instancePath(id [16]byte) string { return PathInstances + "/" + strictjson.UUID(id).String() }
+
+// Register adds an instance of the tenant or changes it.
+func (c *Client) Register(ctx context.Context, id [16]byte, r store.Registration) (Instance, error) {
+	var i Instance
+	err := c.call(ctx, http.MethodPut, instancePath(id), r, &i)
+	return i, err
+}
+
+// Instance returns what there is of an instance.
+func (c *Client) Instance(ctx context.Context, id [16]byte) (Instance, error) {
+	var i Instance
+	err := c.call(ctx, http.MethodGet, instancePath(id), nil, &i)
+	return i, err
+}
+
+// Instances returns the ids of all instances of the tenant.
+func (c *Client) Instances(ctx context.Context) ([][16]byte, error) {
+	var j struct {
+		Instances []strictjson.UUID `json:"instances"`
+	}
+	if err := c.call(ctx, http.MethodGet, PathInstances, nil, &j); err != nil {
+		return nil, err
+	}
+	ids := make([][16]byte, len(j.Instances))
+	for i, id := range j.Instances {
+		ids[i] = id
+	}
+	return ids, nil
+}
+
+// Delete deletes an instance. Its id is taken for ever.
+func (c *Client) Delete(ctx context.Context, id [16]byte) error {
+	return c.call(ctx, http.MethodDelete, instancePath(id), nil, nil)
+}
+
+// PutSecret stores value, which the caller may clear afterwards, as a secret of an
+// instance.
+func (c *Client) PutSecret(ctx context.Context, id [16]byte, purpose string, value []byte) error {
+	_, err := c.do(ctx, http.MethodPut, instancePath(id)+"/secrets/"+purpose, "application/octet-stream", value)
+	return err
+}
+
+// PutBlob registers the digest of w, and leaves the broker a copy if keep is true.
+func (c *Client) PutBlob(ctx context.Context, id [16]byte, purpose string, w keywrap.Wrapped, keep bool) error {
+	j := blobJSON{Digest: w.Digest()}
+	if keep {
+		b, err := w.MarshalJSON()
+		if err != nil {
+			return fmt.Errorf("v1: %w", err)
+		}
+		j.Wrapped = b
+	}
+	return c.call(ctx, http.MethodPut, instancePath(id)+"/blobs/"+purpose, j, nil)
+}
+
+// Authorize adds an authorization and returns it as the broker stored it.
+func (c *Client) Authorize(ctx context.Context, id [16]byte, a Authorization) (Authorization, error) {
+	var got Authorization
+	err := c.call(ctx, http.MethodPost, instancePath(id)+"/authorizations", a, &got)
+	return got, err
+}
+
+// Authorizations returns the authorizations of an instance, newest first.
+func (c *Client) Authorizations(ctx context.Context, id [16]byte) ([]Authorization, error) {
+	var j struct {
+		Authorizations []Authorization `json:"authorizations"`
+	}
+	err := c.call(ctx, http.MethodGet, instancePath(id)+"/authorizations", nil, &j)
+	return j.Authorizations, err
+}
+
+// Revoke ends an authorization.
+func (c *Client) Revoke(ctx context.Context, id, authorization [16]byte) error {
+	return c.call(ctx, http.MethodDelete, instancePath(id)+"/authorizations/"+strictjson.UUID(authorization).String(), nil, nil)
+}
+
+// PutPolicy stores a policy document under name.
+func (c *Client) PutPolicy(ctx context.Context, name string, document []byte) error {
+	_, err := c.do(ctx, http.MethodPut, PathPolicies+"/"+name, "application/json", document)
+	return err
+}
+
+// Policy returns the document stored under name, to the byte.
+func (c *Client) Policy(ctx context.Context, name string) ([]byte, error) {
+	return c.do(ctx, http.MethodGet, PathPolicies+"/"+name, "", nil)
+}
+
+// Policies returns the names of the documents, sorted.
+func (c *Client) Policies(ctx context.Context) ([]string, error) {
+	var j struct {
+		Policies []string `json:"policies"`
+	}
+	err := c.call(ctx, http.MethodGet, PathPolicies, nil, &j)
+	return j.Policies, err
+}
+
+// Explain returns what would change if document were stored under name.
+func (c *Client) Explain(ctx context.Context, name string, document []byte) (Explanations, error) {
+	b, err := c.do(ctx, http.MethodPost, PathPolicies+"/"+name+"/explain", "application/json", document)
+	if err != nil {
+		return Explanations{}, err
+	}
+	var e Explanations
+	if err := strictjson.UnmarshalKnown(b, &e); err != nil {
+		return Explanations{}, fmt.Errorf("v1: answer: %w", err)
+	}
+	return e, nil
+}
+
+// Record returns up to 1000 entries of a chain with Seq above after.
+func (c *Client) Record(ctx context.Context, chain teebroker.Chain, after uint64) ([]RecordEntry, error) {
+	var j struct {
+		Entries []RecordEntry `json:"entries"`
+	}
+	err := c.call(ctx, http.MethodGet, fmt.Sprintf("%s?chain=%s&after=%d", PathRecord, chain, after), nil, &j)
+	return j.Entries, err
+}
+
+// Act asks for hold, resume, recover or retire, which a broker without epochs
+// refuses.
+func (c *Client) Act(ctx context.Context, id [16]byte, act string) error {
+	return c.call(ctx, http.MethodPost, instancePath(id)+"/"+act, nil, nil)
+}

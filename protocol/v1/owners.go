@@ -1,0 +1,353 @@
+package v1
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/teebroker/teebroker"
+	"github.com/teebroker/teebroker/internal/names"
+	"github.com/teebroker/teebroker/internal/strictjson"
+	"github.com/teebroker/teebroker/keywrap"
+	"github.com/teebroker/teebroker/nonce"
+	"github.com/teebroker/teebroker/store"
+)
+
+// maxSecret is what is read of a secret.
+const maxSecret = store.MaxSecret
+
+// Instance is what an owner is told of an instance.
+type Instance struct {
+	Tenant       string                       `json:"tenant"`
+	ID           strictjson.UUID              `json:"instance"`
+	Generation   uint64                       `json:"generation"`
+	Registration store.Registration           `json:"registration"`
+	Secrets      []string                     `json:"secrets"` // purposes of stored secrets
+	Blobs        map[string]strictjson.Digest `json:"blobs"`   // digest of the current blob, by purpose
+}
+
+// Authorization is an authorization as owners send and see it. An owner sends
+// purposes and not_after, and may send uses, not_before, profiles and chips; the
+// broker says the rest.
+type Authorization struct {
+	ID         strictjson.UUID   `json:"id,omitzero"`
+	Purposes   []string          `json:"purposes"`
+	Uses       int               `json:"uses,omitempty"` // if 0, 1
+	NotBefore  time.Time         `json:"not_before,omitzero"`
+	NotAfter   time.Time         `json:"not_after"`
+	Profiles   []nonce.Profile   `json:"profiles,omitempty"` // if none, v1
+	Chips      []strictjson.Hex  `json:"chips,omitempty"`
+	Policy     strictjson.Digest `json:"policy_digest,omitzero"`
+	Generation uint64            `json:"generation,omitempty"`
+	Used       int               `json:"used,omitempty"`
+	State      string            `json:"state,omitempty"` // OPEN, DONE, EXPIRED or REVOKED
+}
+
+// RecordEntry is one line of the record, with all that its hash covers.
+type RecordEntry struct {
+	Chain      teebroker.Chain   `json:"chain"`
+	Generation uint64            `json:"generation"`
+	Seq        uint64            `json:"seq"`
+	Time       int64             `json:"time_ms"`
+	Kind       teebroker.Kind    `json:"kind"`
+	Body       strictjson.Base64 `json:"body"` // as it is stored
+	Previous   strictjson.Digest `json:"previous"`
+	Hash       strictjson.Digest `json:"hash"`
+}
+
+// blobJSON registers a wrapped blob: its digest, and the blob if the broker shall
+// keep a copy.
+type blobJSON struct {
+	Digest  strictjson.Digest `json:"digest"`
+	Wrapped json.RawMessage   `json:"wrapped,omitempty"`
+}
+
+// instance returns the instance that the path names.
+func (c *call) instance() ([16]byte, error) { return c.uuid("uuid") }
+
+func (c *call) uuid(name string) ([16]byte, error) {
+	id, err := strictjson.ParseUUID(c.vars[name])
+	if err != nil || id == (strictjson.UUID{}) {
+		return [16]byte{}, &httpError{code: teebroker.MalformedRequest, title: "not a UUID in lower case"}
+	}
+	return id, nil
+}
+
+// purpose returns the purpose that the path names.
+func (c *call) purpose() (string, error) {
+	p := c.vars["purpose"]
+	if !names.Registrable(p) {
+		return "", &httpError{code: teebroker.MalformedRequest, title: "not a purpose: 1 to 64 of a-z, 0-9, '.', '_', '/' and '-', without empty or dot segments"}
+	}
+	return p, nil
+}
+
+// decode reads the body into v. An owner is told what is wrong with it.
+func (c *call) decode(v any) error {
+	if err := strictjson.Unmarshal(c.body, v); err != nil {
+		return &httpError{code: teebroker.MalformedRequest, title: "body: " + err.Error()}
+	}
+	return nil
+}
+
+func (s *Server) instances(c *call) (answer, error) {
+	ids, err := s.cfg.Owner.Instances(c.Context(), c.tenant)
+	if err != nil {
+		return answer{}, ownerError(err)
+	}
+	list := make([]strictjson.UUID, len(ids))
+	for i, id := range ids {
+		list[i] = id
+	}
+	return encode(map[string]any{"tenant": c.tenant, "instances": list})
+}
+
+func (s *Server) register(c *call) (answer, error) {
+	id, err := c.instance()
+	if err != nil {
+		return answer{}, err
+	}
+	var r store.Registration
+	if err := c.decode(&r); err != nil {
+		return answer{}, err
+	}
+	st, err := s.cfg.Owner.Register(c.Context(), c.tenant, id, r)
+	if err != nil {
+		return answer{}, ownerError(err)
+	}
+	return encode(instanceOf(c.tenant, st))
+}
+
+func (s *Server) status(c *call) (answer, error) {
+	id, err := c.instance()
+	if err != nil {
+		return answer{}, err
+	}
+	st, err := s.cfg.Owner.Status(c.Context(), c.tenant, id)
+	if err != nil {
+		return answer{}, ownerError(err)
+	}
+	return encode(instanceOf(c.tenant, st))
+}
+
+func instanceOf(tenant string, st store.Status) Instance {
+	i := Instance{tenant, st.ID, st.Generation, st.Registration, append([]string{}, st.Secrets...), map[string]strictjson.Digest{}}
+	for purpose, digest := range st.Blobs {
+		if len(digest) == 32 {
+			i.Blobs[purpose] = strictjson.Digest(digest)
+		}
+	}
+	return i
+}
+
+func (s *Server) remove(c *call) (answer, error) {
+	id, err := c.instance()
+	if err != nil {
+		return answer{}, err
+	}
+	return done(s.cfg.Owner.Delete(c.Context(), c.tenant, id))
+}
+
+// done answers that there is nothing more to say.
+func done(err error) (answer, error) {
+	if err != nil {
+		return answer{}, ownerError(err)
+	}
+	return answer{status: http.StatusNoContent}, nil
+}
+
+func (s *Server) authorize(c *call) (answer, error) {
+	id, err := c.instance()
+	if err != nil {
+		return answer{}, err
+	}
+	var j Authorization
+	if err := c.decode(&j); err != nil {
+		return answer{}, err
+	}
+	if j.Policy != (strictjson.Digest{}) || j.Generation != 0 || j.Used != 0 || j.State != "" {
+		return answer{}, &httpError{code: teebroker.MalformedRequest, title: "policy_digest, generation, used and state are for the broker to say"}
+	}
+	a := teebroker.Authorization{
+		ID: j.ID, Tenant: c.tenant, Instance: id, Purposes: j.Purposes, Uses: j.Uses,
+		NotBefore: j.NotBefore, NotAfter: j.NotAfter, Profiles: j.Profiles,
+	}
+	for _, chip := range j.Chips {
+		a.Chips = append(a.Chips, chip)
+	}
+	a, err = s.cfg.Owner.Authorize(c.Context(), a)
+	if err != nil {
+		return answer{}, ownerError(err)
+	}
+	return encode(authorizationOf(store.AuthorizationStatus{Authorization: a, State: "OPEN"}))
+}
+
+func authorizationOf(a store.AuthorizationStatus) Authorization {
+	j := Authorization{
+		a.ID, a.Purposes, max(a.Uses, 1), a.NotBefore, a.NotAfter, a.Profiles, nil, a.Policy, a.Generation, a.Used, a.State,
+	}
+	for _, chip := range a.Chips {
+		j.Chips = append(j.Chips, chip)
+	}
+	return j
+}
+
+func (s *Server) authorizations(c *call) (answer, error) {
+	id, err := c.instance()
+	if err != nil {
+		return answer{}, err
+	}
+	as, err := s.cfg.Owner.Authorizations(c.Context(), c.tenant, id)
+	if err != nil {
+		return answer{}, ownerError(err)
+	}
+	list := make([]Authorization, len(as))
+	for i, a := range as {
+		list[i] = authorizationOf(a)
+	}
+	return encode(map[string]any{"authorizations": list})
+}
+
+func (s *Server) revoke(c *call) (answer, error) {
+	id, err := c.instance()
+	if err != nil {
+		return answer{}, err
+	}
+	a, err := c.uuid("id")
+	if err != nil {
+		return answer{}, err
+	}
+	return done(s.cfg.Owner.Revoke(c.Context(), c.tenant, id, a))
+}
+
+// putSecret takes the secret as it is, not in JSON.
+func (s *Server) putSecret(c *call) (answer, error) {
+	defer clear(c.body)
+	id, err := c.instance()
+	if err != nil {
+		return answer{}, err
+	}
+	purpose, err := c.purpose()
+	if err != nil {
+		return answer{}, err
+	}
+	return done(s.cfg.Owner.PutSecret(c.Context(), c.tenant, id, purpose, c.body))
+}
+
+func (s *Server) putBlob(c *call) (answer, error) {
+	id, err := c.instance()
+	if err != nil {
+		return answer{}, err
+	}
+	purpose, err := c.purpose()
+	if err != nil {
+		return answer{}, err
+	}
+	var j blobJSON
+	if err := c.decode(&j); err != nil {
+		return answer{}, err
+	}
+	if j.Digest == (strictjson.Digest{}) {
+		return answer{}, &httpError{code: teebroker.MalformedRequest, title: "digest is missing"}
+	}
+	if j.Wrapped != nil {
+		w, err := keywrap.ParseWrapped(j.Wrapped)
+		if err != nil || w.Digest() != j.Digest {
+			return answer{}, &httpError{code: teebroker.MalformedRequest, title: "wrapped is not the blob of this digest", cause: err}
+		}
+	}
+	return done(s.cfg.Owner.PutBlob(c.Context(), c.tenant, id, purpose, j.Digest, bytes.Clone(j.Wrapped)))
+}
+
+func (s *Server) policies(c *call) (answer, error) {
+	list, err := s.cfg.Owner.Policies(c.Context(), c.tenant)
+	if err != nil {
+		return answer{}, ownerError(err)
+	}
+	return encode(map[string]any{"policies": append([]string{}, list...)})
+}
+
+// putPolicy takes the document as it is: its bytes are what its digest is of.
+func (s *Server) putPolicy(c *call) (answer, error) {
+	return done(s.cfg.Owner.PutPolicy(c.Context(), c.tenant, c.vars["name"], c.body))
+}
+
+func (s *Server) policy(c *call) (answer, error) {
+	doc, err := s.cfg.Owner.Policy(c.Context(), c.tenant, c.vars["name"])
+	if err != nil {
+		return answer{}, ownerError(err)
+	}
+	return jsonAnswer(doc), nil
+}
+
+// recordPage is how many entries a request for the record returns, at most.
+const recordPage = 1000
+
+// record answers with entries of a chain: ?chain=decisions&after=0&limit=1000.
+func (s *Server) record(c *call) (answer, error) {
+	chain, after, limit, err := recordQuery(c)
+	if err != nil {
+		return answer{}, &httpError{code: teebroker.MalformedRequest, title: "query: " + err.Error()}
+	}
+	es, err := s.cfg.Owner.Record(c.Context(), c.tenant, chain, after, limit)
+	if err != nil {
+		return answer{}, ownerError(err)
+	}
+	list := make([]RecordEntry, len(es))
+	for i, e := range es {
+		list[i] = RecordEntry{e.Chain, e.Generation, e.Seq, e.Time.UnixMilli(), e.Kind, e.Body, e.Previous, e.Hash}
+	}
+	return encode(map[string]any{"tenant": c.tenant, "entries": list})
+}
+
+func recordQuery(c *call) (chain teebroker.Chain, after uint64, limit int, err error) {
+	chain, limit = teebroker.Decisions, recordPage
+	for name, values := range c.URL.Query() {
+		if len(values) != 1 {
+			return "", 0, 0, errors.New("a parameter is there twice")
+		}
+		switch name {
+		case "chain":
+			chain = teebroker.Chain(values[0])
+		case "after":
+			after, err = strconv.ParseUint(values[0], 10, 63)
+		case "limit":
+			limit, err = strconv.Atoi(values[0])
+		default:
+			return "", 0, 0, errors.New("a parameter that is not known")
+		}
+		if err != nil {
+			return "", 0, 0, errors.New("not a number")
+		}
+	}
+	if chain != teebroker.Decisions && chain != teebroker.Refusals {
+		return "", 0, 0, errors.New("chain is neither decisions nor refusals")
+	}
+	if limit < 1 || limit > recordPage {
+		return "", 0, 0, errors.New("limit is not 1 to 1000")
+	}
+	return chain, after, limit, nil
+}
+
+// notYet refuses what there is no state for: hold, resume, recover and retire
+// come with epochs, section 7 of the protocol.
+func (s *Server) notYet(c *call) (answer, error) {
+	id, err := c.instance()
+	if err != nil {
+		return answer{}, err
+	}
+	if _, err := s.cfg.Owner.Status(c.Context(), c.tenant, id); err != nil {
+		return answer{}, ownerError(err)
+	}
+	return answer{}, &httpError{
+		http.StatusNotImplemented, "unsupported",
+		"this broker has no epochs yet, and hold, resume, recover and retire come with them; nothing was changed. To stop releases now, delete or revoke its authorizations", nil,
+	}
+}
+
+func unavailable(what string, err error) error {
+	return &httpError{0, teebroker.Unavailable, title(string(teebroker.Unavailable)), errors.Join(errors.New(what), err)}
+}
