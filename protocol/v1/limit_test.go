@@ -19,9 +19,16 @@ func TestLimiter(t *testing.T) {
 		key   string
 		want  bool
 	}{
-		{0, "a", true}, {0, "a", true}, {0, "a", false}, {0, "b", true},
-		{time.Second - 1, "a", false}, {1, "a", true}, {0, "a", false},
-		{time.Hour, "a", true}, {0, "a", true}, {0, "a", false}, // a bucket holds no more than Burst
+		{0, "a", true},
+		{0, "a", true},
+		{0, "a", false},
+		{0, "b", true},
+		{time.Second - 1, "a", false},
+		{1, "a", true},
+		{0, "a", false},
+		{time.Hour, "a", true},
+		{0, "a", true},
+		{0, "a", false},          // a bucket holds no more than Burst
 		{-time.Hour, "a", false}, // a clock that went back gives nothing
 	}
 	for i, s := range steps {
@@ -57,7 +64,12 @@ func TestLimiterIsBounded(t *testing.T) {
 		t.Errorf("%d buckets", len(l.at))
 	}
 	now = now.Add(time.Hour)
-	if !l.take(-3) || !l.take(-3) || l.take(-3) || len(l.at) != 1 {
+	for i, want := range []bool{true, true, false} {
+		if got := l.take(-3); got != want {
+			t.Errorf("take %d after an hour: %v", i, got)
+		}
+	}
+	if len(l.at) != 1 {
 		t.Errorf("full buckets are not forgotten: %d", len(l.at))
 	}
 }

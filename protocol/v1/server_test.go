@@ -253,8 +253,11 @@ func TestClientRefuses(t *testing.T) {
 		}
 	}
 	for _, cfg := range []v1.ClientConfig{
-		{URL: "https://broker.example:8443/"}, {URL: "http://127.0.0.1:8080"}, {URL: "http://[::1]:8080"},
-		{URL: "http://localhost"}, {URL: "http://broker.example", AllowPlainHTTP: true},
+		{URL: "https://broker.example:8443/"},
+		{URL: "http://127.0.0.1:8080"},
+		{URL: "http://[::1]:8080"},
+		{URL: "http://localhost"},
+		{URL: "http://broker.example", AllowPlainHTTP: true},
 	} {
 		if _, err := v1.NewClient(cfg); err != nil {
 			t.Error(err)

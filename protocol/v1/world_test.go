@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -21,8 +22,6 @@ import (
 	v1 "github.com/teebroker/teebroker/protocol/v1"
 	"github.com/teebroker/teebroker/store/memory"
 )
-
-const secret = "the owner's secret"
 
 var instance = [16]byte{15: 1}
 
@@ -176,7 +175,6 @@ func (w *world) get(method, path string, header http.Header) *http.Response {
 	return resp
 }
 
-
 // newServer serves h and returns its URL.
 func newServer(t *testing.T, h http.Handler) string {
 	t.Helper()
@@ -184,3 +182,5 @@ func newServer(t *testing.T, h http.Handler) string {
 	t.Cleanup(s.Close)
 	return s.URL
 }
+
+func b64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
