@@ -1,6 +1,10 @@
-// Package jws signs and verifies compact JWS (RFC 7515) in the one way that the
-// release protocol has: ES384, the signer's key and an explicit type in the
-// protected header, nothing else in it, and one spelling of everything.
+// Package jws signs and verifies compact JWS (RFC 7515) in the two ways that there
+// are here, both with an explicit type:
+//
+//   - [Sign] and [Verify], of the release protocol: ES384, the signer's key in the
+//     protected header, nothing else in it, and one spelling of everything.
+//   - [SignKeyed] and [VerifyKeyed], for tokens that others read as well: ES256 or
+//     ES384 as the key says, and the name of the key in the header.
 package jws
 
 import (
@@ -10,9 +14,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/sha512"
 	"crypto/subtle"
-	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -27,8 +29,6 @@ const MaxSize = 64 << 10
 
 // ErrInvalid is wrapped by every failure of Verify. They are not told apart.
 var ErrInvalid = errors.New("jws: invalid")
-
-const coordinate = 48 // bytes of x, y, r and s on P-384
 
 // header is the protected header. Its members are in the order of their names,
 // so that those of jwk are the input of RFC 7638 as they stand.
@@ -54,7 +54,8 @@ func Public(signer crypto.Signer) (*ecdsa.PublicKey, error) {
 	return pub, nil
 }
 
-// Thumbprint returns the RFC 7638 thumbprint of pub, with SHA-256.
+// Thumbprint returns the RFC 7638 thumbprint of pub, with SHA-256. It must be on
+// P-256 or P-384.
 func Thumbprint(pub *ecdsa.PublicKey) ([32]byte, error) {
 	k, err := newJWK(pub)
 	if err != nil {
@@ -75,13 +76,17 @@ func Sign(signer crypto.Signer, typ string, payload []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return sign(signer, es384(), protected, payload)
+}
+
+// sign returns the JWS of payload under an encoded header, which it appends to.
+func sign(signer crypto.Signer, alg algorithm, protected, payload []byte) ([]byte, error) {
 	token := appendPart(append(protected, '.'), payload)
-	digest := sha512.Sum384(token)
-	der, err := signer.Sign(rand.Reader, digest[:], crypto.SHA384)
+	der, err := signer.Sign(rand.Reader, alg.digest(token), alg.hash)
 	if err != nil {
 		return nil, fmt.Errorf("jws: sign: %w", err)
 	}
-	sig, err := raw(der)
+	sig, err := alg.raw(der)
 	if err != nil {
 		return nil, err
 	}
@@ -91,12 +96,9 @@ func Sign(signer crypto.Signer, typ string, payload []byte) ([]byte, error) {
 // Verify returns the payload of token, which must be of type typ and signed by
 // the key with this thumbprint.
 func Verify(token []byte, typ string, thumbprint [32]byte) ([]byte, error) {
-	if len(token) > MaxSize {
-		return nil, fmt.Errorf("%w: size", ErrInvalid)
-	}
-	parts := bytes.SplitN(token, []byte("."), 4)
-	if len(parts) != 3 {
-		return nil, fmt.Errorf("%w: shape", ErrInvalid)
+	parts, err := split(token)
+	if err != nil {
+		return nil, err
 	}
 	pub, err := signerOf(parts[0], typ)
 	if err != nil {
@@ -106,14 +108,31 @@ func Verify(token []byte, typ string, thumbprint [32]byte) ([]byte, error) {
 	if err != nil || subtle.ConstantTimeCompare(id[:], thumbprint[:]) != 1 {
 		return nil, fmt.Errorf("%w: another key", ErrInvalid)
 	}
-	payload, err1 := strictjson.ParseBase64(string(parts[1]))
-	sig, err2 := strictjson.ParseBase64(string(parts[2]))
-	if err1 != nil || err2 != nil || len(sig) != 2*coordinate {
+	return verify(parts, es384(), pub)
+}
+
+// split returns the three parts of token.
+func split(token []byte) ([][]byte, error) {
+	if len(token) > MaxSize {
+		return nil, fmt.Errorf("%w: size", ErrInvalid)
+	}
+	parts := bytes.SplitN(token, []byte("."), 4)
+	if len(parts) != 3 {
 		return nil, fmt.Errorf("%w: shape", ErrInvalid)
 	}
-	digest := sha512.Sum384(token[:len(parts[0])+1+len(parts[1])])
-	r, s := new(big.Int).SetBytes(sig[:coordinate]), new(big.Int).SetBytes(sig[coordinate:])
-	if !ecdsa.Verify(pub, digest[:], r, s) {
+	return parts, nil
+}
+
+// verify returns the payload of what pub signed with alg.
+func verify(parts [][]byte, alg algorithm, pub *ecdsa.PublicKey) ([]byte, error) {
+	payload, err1 := strictjson.ParseBase64(string(parts[1]))
+	sig, err2 := strictjson.ParseBase64(string(parts[2]))
+	if err1 != nil || err2 != nil || len(sig) != 2*alg.size {
+		return nil, fmt.Errorf("%w: shape", ErrInvalid)
+	}
+	digest := alg.digest(bytes.Join(parts[:2], []byte(".")))
+	r, s := new(big.Int).SetBytes(sig[:alg.size]), new(big.Int).SetBytes(sig[alg.size:])
+	if !ecdsa.Verify(pub, digest, r, s) {
 		return nil, fmt.Errorf("%w: signature", ErrInvalid)
 	}
 	return payload, nil
@@ -130,7 +149,7 @@ func signerOf(protected []byte, typ string) (*ecdsa.PublicKey, error) {
 	if err := strictjson.Unmarshal(b, &h); err != nil {
 		return nil, err
 	}
-	if len(h.JWK.X) != coordinate || len(h.JWK.Y) != coordinate {
+	if size := es384().size; len(h.JWK.X) != size || len(h.JWK.Y) != size {
 		return nil, errors.New("not a P-384 key")
 	}
 	point := append(append([]byte{4}, h.JWK.X...), h.JWK.Y...)
@@ -146,11 +165,15 @@ func signerOf(protected []byte, typ string) (*ecdsa.PublicKey, error) {
 }
 
 func newJWK(pub *ecdsa.PublicKey) (jwk, error) {
-	point, err := pub.Bytes()
-	if err != nil || len(point) != 1+2*coordinate {
-		return jwk{}, errors.New("jws: not a P-384 key")
+	alg, err := algorithmOf(pub)
+	if err != nil {
+		return jwk{}, err
 	}
-	return jwk{Crv: "P-384", Kty: "EC", X: point[1 : 1+coordinate], Y: point[1+coordinate:]}, nil
+	point, err := pub.Bytes()
+	if err != nil || len(point) != 1+2*alg.size {
+		return jwk{}, errors.New("jws: not a key of its curve")
+	}
+	return jwk{Crv: alg.crv, Kty: "EC", X: point[1 : 1+alg.size], Y: point[1+alg.size:]}, nil
 }
 
 // protect returns the protected header, encoded.
@@ -159,29 +182,11 @@ func protect(pub *ecdsa.PublicKey, typ string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := json.Marshal(header{"ES384", k, typ})
+	b, err := json.Marshal(header{es384().name, k, typ})
 	if err != nil {
 		return nil, err
 	}
 	return appendPart(nil, b), nil
-}
-
-// raw returns r ‖ s of an ASN.1 signature.
-func raw(der []byte) ([]byte, error) {
-	var sig struct{ R, S *big.Int }
-	rest, err := asn1.Unmarshal(der, &sig)
-	if err != nil || len(rest) > 0 {
-		return nil, errors.New("jws: signer returned no ECDSA signature")
-	}
-	for _, n := range []*big.Int{sig.R, sig.S} {
-		if n.Sign() <= 0 || n.BitLen() > 8*coordinate {
-			return nil, errors.New("jws: signer returned no ECDSA signature")
-		}
-	}
-	out := make([]byte, 2*coordinate)
-	sig.R.FillBytes(out[:coordinate])
-	sig.S.FillBytes(out[coordinate:])
-	return out, nil
 }
 
 func appendPart(b, part []byte) []byte { return base64.RawURLEncoding.AppendEncode(b, part) }
