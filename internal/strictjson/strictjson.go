@@ -285,8 +285,8 @@ func (w *walker) more(first bool, end byte) (bool, error) {
 }
 
 func opaque(t reflect.Type) bool {
-	p := reflect.PointerTo(t)
-	return p.Implements(selfJSON) || p.Implements(selfText)
+	p := reflect.PointerTo(t) // a pointer that does is what the document itself is decoded into
+	return t.Implements(selfJSON) || t.Implements(selfText) || p.Implements(selfJSON) || p.Implements(selfText)
 }
 
 // array reads what follows the opening bracket.

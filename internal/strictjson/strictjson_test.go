@@ -162,3 +162,19 @@ func FuzzUnmarshal(f *testing.F) {
 		}
 	})
 }
+
+// selfMade decodes itself, from an object.
+type selfMade string
+
+func (s *selfMade) UnmarshalJSON(data []byte) error { *s = selfMade(data); return nil }
+
+// The document itself may be of a type that decodes itself; it is looked through.
+func TestDocumentDecodesItself(t *testing.T) {
+	var s selfMade
+	if err := strictjson.Unmarshal([]byte(` {"a":[1]} `), &s); err != nil || s != `{"a":[1]}` {
+		t.Errorf("%q, %v", s, err)
+	}
+	if err := strictjson.Unmarshal([]byte(`{"a":1,"A":2}`), &s); err == nil {
+		t.Error("a duplicate member")
+	}
+}
