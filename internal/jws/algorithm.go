@@ -24,7 +24,8 @@ func es384() algorithm { return algorithm{"ES384", "P-384", crypto.SHA384, 48} }
 
 // algorithmOf returns the algorithm of pub.
 func algorithmOf(pub *ecdsa.PublicKey) (algorithm, error) {
-	if pub != nil {
+	//lint:ignore SA1019 without coordinates, Bytes would panic
+	if pub != nil && pub.X != nil && pub.Y != nil {
 		switch pub.Curve {
 		case elliptic.P256():
 			return es256(), nil

@@ -27,8 +27,12 @@ import (
 // MaxSize is the most bytes of a token that Verify looks at.
 const MaxSize = 64 << 10
 
-// ErrInvalid is wrapped by every failure of Verify. They are not told apart.
+// ErrInvalid is wrapped by every failure to verify.
 var ErrInvalid = errors.New("jws: invalid")
+
+// ErrSignature is wrapped, beside [ErrInvalid], where the signature is not that of
+// the key.
+var ErrSignature = errors.New("jws: signature")
 
 // header is the protected header. Its members are in the order of their names,
 // so that those of jwk are the input of RFC 7638 as they stand.
@@ -133,7 +137,7 @@ func verify(parts [][]byte, alg algorithm, pub *ecdsa.PublicKey) ([]byte, error)
 	digest := alg.digest(bytes.Join(parts[:2], []byte(".")))
 	r, s := new(big.Int).SetBytes(sig[:alg.size]), new(big.Int).SetBytes(sig[alg.size:])
 	if !ecdsa.Verify(pub, digest, r, s) {
-		return nil, fmt.Errorf("%w: signature", ErrInvalid)
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, ErrSignature)
 	}
 	return payload, nil
 }

@@ -135,6 +135,9 @@ func TestVerifyKeyedRefuses(t *testing.T) {
 	if _, _, err := VerifyKeyed(must(SignKeyed(other, typ, nil)), typ, ring); !errors.Is(err, ErrUnknownKey) {
 		t.Errorf("unknown key: %v", err)
 	}
+	if _, _, err := VerifyKeyed(flip(good, len(good)-2), typ, ring); !errors.Is(err, ErrSignature) {
+		t.Errorf("another signature: %v", err)
+	}
 	if _, _, err := VerifyKeyed(edit(`,"typ":"test+jws"`, ""), "", ring); !errors.Is(err, ErrInvalid) {
 		t.Errorf("no type at all: %v", err)
 	}
