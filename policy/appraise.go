@@ -17,10 +17,15 @@ type Appraisal struct {
 	accepted bool
 	ms       []evidence.Mismatch
 	policies []*Policy
+	got      []*evidence.Verified
 }
 
 // Accepted reports the verdict.
 func (a Appraisal) Accepted() bool { return a.accepted }
+
+// Verified returns what was judged, in order, nil where there was nothing. So what
+// speaks of a verdict can't speak of another guest.
+func (a Appraisal) Verified() []*evidence.Verified { return slices.Clone(a.got) }
 
 // Mismatches yields every claim not accepted, with the document that asked, in
 // an order that depends on the input only.
@@ -69,7 +74,7 @@ const Always = "always"
 // There is no report-only switch: a caller that only reports looks at
 // Mismatches and does not ask Accepted.
 func Appraise(got []*evidence.Verified, scopes ...*Policy) Appraisal {
-	var a Appraisal
+	a := Appraisal{got: slices.Clone(got)}
 	for _, p := range scopes {
 		if p == nil {
 			a.ms = append(a.ms, always("policy", evidence.Value{}, evidence.Text(string(Global))))

@@ -126,3 +126,18 @@ func TestAppraisalPolicies(t *testing.T) {
 		t.Errorf("%v, want %v", got, want)
 	}
 }
+
+// A verdict has what was judged, and nobody can change that.
+func TestAppraisalVerified(t *testing.T) {
+	got := []*evidence.Verified{verified("f", 5), nil}
+	judged := policy.Appraise(got)
+	v := got[0]
+	got[0] = nil
+	judged.Verified()[0] = nil
+	if now := judged.Verified(); len(now) != 2 || now[0] != v || now[1] != nil {
+		t.Errorf("%v", now)
+	}
+	if (policy.Appraisal{}).Verified() != nil {
+		t.Error("the zero Appraisal judged something")
+	}
+}
