@@ -138,7 +138,7 @@ func reach(err error) error {
 func problemIn(resp *http.Response, body []byte) error {
 	var p Problem
 	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/problem+json") {
-		if err := strictjson.UnmarshalKnown(body, &p); err == nil && p.Code != "" && len(body) <= maxSmall {
+		if err := strictjson.Unmarshal(body, &p); err == nil && p.Code != "" && len(body) <= maxSmall {
 			p.Status = resp.StatusCode
 			p.RetryAfter, _ = strconv.Atoi(resp.Header.Get("Retry-After"))
 			return &p
@@ -162,7 +162,7 @@ func (c *Client) call(ctx context.Context, method, path string, v, out any) erro
 	if err != nil || out == nil {
 		return err
 	}
-	if err := strictjson.UnmarshalKnown(answer, out); err != nil {
+	if err := strictjson.Unmarshal(answer, out); err != nil {
 		return fmt.Errorf("v1: answer: %w", err)
 	}
 	return nil

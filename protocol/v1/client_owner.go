@@ -30,6 +30,7 @@ func (c *Client) Instance(ctx context.Context, id [16]byte) (Instance, error) {
 // Instances returns the ids of all instances of the tenant.
 func (c *Client) Instances(ctx context.Context) ([][16]byte, error) {
 	var j struct {
+		Tenant    string            `json:"tenant"`
 		Instances []strictjson.UUID `json:"instances"`
 	}
 	if err := c.call(ctx, http.MethodGet, PathInstances, nil, &j); err != nil {
@@ -115,7 +116,7 @@ func (c *Client) Explain(ctx context.Context, name string, document []byte) (Exp
 		return Explanations{}, err
 	}
 	var e Explanations
-	if err := strictjson.UnmarshalKnown(b, &e); err != nil {
+	if err := strictjson.Unmarshal(b, &e); err != nil {
 		return Explanations{}, fmt.Errorf("v1: answer: %w", err)
 	}
 	return e, nil
@@ -124,6 +125,7 @@ func (c *Client) Explain(ctx context.Context, name string, document []byte) (Exp
 // Record returns up to 1000 entries of a chain with Seq above after.
 func (c *Client) Record(ctx context.Context, chain teebroker.Chain, after uint64) ([]RecordEntry, error) {
 	var j struct {
+		Tenant  string        `json:"tenant"`
 		Entries []RecordEntry `json:"entries"`
 	}
 	err := c.call(ctx, http.MethodGet, fmt.Sprintf("%s?chain=%s&after=%d", PathRecord, chain, after), nil, &j)
