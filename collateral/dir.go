@@ -30,6 +30,9 @@ type Files struct {
 	files []file
 }
 
+// Fixed returns all that f has, for example for [Contents]. It must not be modified.
+func (f *Files) Fixed() Fixed { return f.found }
+
 // file is a file that was met, and what it is good for.
 type file struct {
 	path  string
@@ -47,7 +50,8 @@ type file struct {
 //   - TCB Info of TDX and identities of its quoting enclave, as Intel publishes
 //     them, with the chain that signed them wherever under paths it is: in PEM, or
 //     escaped as in the headers of a PCS or PCCS. Such chains answer to no name;
-//   - lists of Intel's root and of its PCK CAs in DER, PEM or hexadecimal.
+//   - lists of Intel's root and of its PCK CAs in DER, PEM or hexadecimal;
+//   - files of the directory of a [Cache].
 //
 // Anything else is ignored, as [Files.All] tells. So are other CA certificates,
 // because trust anchors never come from a Source, and in folders symbolic links,

@@ -31,8 +31,14 @@ type candidate struct {
 	issued time.Time
 }
 
-// add adds all that file holds. It returns the names that file answers to, sorted.
+// add adds all that file holds, which may be of a Cache. It returns the names that file answers to, sorted.
 func (f *found) add(file []byte) []string {
+	if r, err := decode(file); err == nil {
+		for _, c := range certificatesOf(r.Issuer) {
+			f.addIssuer(c.Raw)
+		}
+		file = r.Data
+	}
 	var all []string
 	for _, object := range objects(file) {
 		f.addIssuer(object)

@@ -27,7 +27,7 @@ var guidVCEK = [16]byte{0x63, 0xda, 0x75, 0x8d, 0xe6, 0x64, 0x45, 0x64, 0xad, 0x
 
 // list returns a list that names the ARK of Milan as its issuer. Nobody here
 // looks at who signed it.
-func list(t testing.TB) []byte {
+func listOf(t testing.TB) []byte {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +47,7 @@ func list(t testing.TB) []byte {
 // name by its own words, and no list is from a certificate table.
 func FuzzSort(f *testing.F) {
 	vcek := snptest.Entry{GUID: guidVCEK, Data: testdata.VcekBytes}
-	crl := list(f)
+	crl := listOf(f)
 	inPEM := pem.EncodeToMemory(&pem.Block{Type: pki.List, Bytes: crl})
 	for _, file := range [][]byte{
 		nil, []byte("-----BEGIN "), crl, inPEM, vcek.Data, vcek.PEM().Data, slices.Concat(inPEM, vcek.PEM().Data),
