@@ -147,7 +147,7 @@ func (c *Cache) done(name string, now time.Time, err error) {
 		return
 	}
 	e.busy = false
-	e.due = e.next(now, err == nil)
+	e.due = e.next(now, err == nil && !c.lags(e, now))
 }
 
 // next returns when to look for newer than what e has, having looked at now.

@@ -95,6 +95,7 @@ type Cache struct {
 	floor   uint64 // evaluation number that is served
 
 	storedFloor uint64 // as the directory has it
+	loading     bool   // not all that is held is known yet
 }
 
 // entry is what is kept under one name.
@@ -106,8 +107,6 @@ type entry struct {
 
 	due  time.Time // when to look for newer
 	busy bool      // somebody does
-
-	followed time.Time // when it was last looked for because others have a higher number
 
 	// answer is what is handed out from until.
 	answer      []evidence.Collateral

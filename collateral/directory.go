@@ -141,11 +141,12 @@ func (d *directory) remove(name string) error {
 // clean removes what writers that died left unfinished in folder.
 func (d *directory) clean(folder string, now time.Time) error {
 	temps, err := d.list(folder, tempPrefix, maxInFolder)
+	failed := []error{err}
 	for _, name := range temps {
 		name = path.Join(folder, name)
 		if info, err := d.root.Lstat(name); err == nil && now.Sub(info.ModTime()) > tempAge {
-			err = errors.Join(err, d.remove(name))
+			failed = append(failed, d.remove(name))
 		}
 	}
-	return err
+	return errors.Join(failed...)
 }

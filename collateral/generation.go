@@ -2,6 +2,7 @@ package collateral
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -13,6 +14,9 @@ import (
 
 // advance raises the number that is served, if it can be.
 func (c *Cache) advance(now time.Time) {
+	if c.loading {
+		return
+	}
 	for _, n := range c.numbers(now) {
 		if n > c.floor && c.ready(n, now) {
 			c.raise(n)
@@ -78,26 +82,35 @@ func (c *Cache) ready(n uint64, now time.Time) bool {
 	return all
 }
 
+// highest returns the highest evaluation number of a usable document, or what is
+// served.
+func (c *Cache) highest(now time.Time) uint64 {
+	if ns := c.numbers(now); len(ns) > 0 {
+		return max(c.floor, ns[0])
+	}
+	return c.floor
+}
+
+// lags reports whether others have documents of a number that e has not.
+func (c *Cache) lags(e *entry, now time.Time) bool {
+	x := e.items[0]
+	return x.kind.document() && x.number.Uint64() < c.highest(now)
+}
+
 // follow looks for the documents of a number that others have and that is not
-// served yet.
+// served yet, now and then every few minutes.
 func (c *Cache) follow(ctx context.Context, now time.Time) {
 	c.mu.Lock()
 	c.advance(now)
-	highest := c.floor
-	if ns := c.numbers(now); len(ns) > 0 {
-		highest = max(highest, ns[0])
-	}
-	behind := highest > c.floor
+	behind := c.highest(now) > c.floor
 	c.mu.Unlock()
 	if behind {
-		lagging := func(e *entry) bool {
-			x := e.items[0]
-			return x.kind.document() && x.number.Uint64() < highest && !now.Before(e.followed.Add(retry))
-		}
-		for _, name := range c.dueNames(lagging) {
-			c.followed(name, now)
+		names := c.dueNames(func(e *entry) bool {
+			return c.lags(e, now) && (!now.Before(e.due) || e.due.Sub(now) > retry)
+		})
+		for _, name := range names {
 			if _, _, err := c.ask(ctx, name, now); err != nil {
-				c.cfg.Report(err)
+				c.cfg.Report(fmt.Errorf("collateral: %s of a new evaluation number: %w", name, err))
 			}
 		}
 		c.mu.Lock()
@@ -105,12 +118,4 @@ func (c *Cache) follow(ctx context.Context, now time.Time) {
 		c.mu.Unlock()
 	}
 	c.storeFloor()
-}
-
-func (c *Cache) followed(name string, now time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if e := c.entries[name]; e != nil {
-		e.followed = now
-	}
 }

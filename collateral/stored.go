@@ -39,11 +39,13 @@ func (c *Cache) loadAll(now time.Time) {
 		}
 	}
 	c.storedFloor = c.floor
+	c.loading = true
 	for i := range 256 {
 		folder := fmt.Sprintf("%02x", i)
 		c.trouble(c.dir.clean(folder, time.Now()))
 		c.putLoaded(c.loadFolder(folder, "", &total), now)
 	}
+	c.loading = false
 }
 
 // loadName reads what others wrote under name.
