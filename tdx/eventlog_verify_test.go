@@ -8,57 +8,30 @@ import (
 
 	"github.com/teebroker/teebroker/evidence"
 	"github.com/teebroker/teebroker/tdx"
-	"github.com/teebroker/teebroker/tdx/internal/abi"
+	"github.com/teebroker/teebroker/tdx/tdxtest"
 )
 
-// extended makes the registers of f what the logs make of them.
-func (f *fake) extended(logs ...tdx.EventLog) {
-	for _, l := range logs {
-		for i, r := range l.RTMRs() {
-			if r != [48]byte{} {
-				copy(f.body[abi.RTMR0+i*abi.MRSize:], r[:])
-			}
-		}
+// measured is a log of every register.
+func measured() tdxtest.EventLog {
+	return tdxtest.EventLog{
+		{RTMR: 0, Data: []byte("firmware")},
+		{RTMR: 1, Type: 0x80000003, Digest: [48]byte{1}, Data: []byte("an image")},
+		{RTMR: 2, Data: []byte("command line")},
+		{RTMR: 3, Name: "app-id", Data: []byte{1}},
+		{RTMR: 3, Name: "ready"},
 	}
-}
-
-// measured returns a log of every register and one of the runtime, and makes the
-// registers what they are after both.
-func (f *fake) measured() (ccel, runtime []byte) {
-	ccel = tdx.CCELOf(
-		tdx.Measured(1, "firmware"),
-		tdx.CCELEvent{Index: 2, Type: 0x80000003, Digest: [48]byte{1}, Data: []byte("an image")},
-		tdx.Measured(3, "command line"),
-	)
-	runtime = fmt.Appendf(nil, "[%s,%s]", tdx.RuntimeEventJSON("app-id", "\x01"), tdx.RuntimeEventJSON("ready", ""))
-	for _, parse := range []func() (tdx.EventLog, error){
-		func() (tdx.EventLog, error) { return tdx.ParseCCEL(ccel) },
-		func() (tdx.EventLog, error) { return tdx.ParseRuntimeLog(runtime) },
-	} {
-		l, err := parse()
-		if err != nil {
-			f.t.Fatal(err)
-		}
-		f.extended(l)
-	}
-	return ccel, runtime
-}
-
-// allItems returns logs with events of all registers.
-func (f *fake) allItems() []evidence.Item {
-	ccel, runtime := f.measured()
-	return []evidence.Item{{Type: tdx.CCEL, Data: ccel}, {Type: tdx.RuntimeLog, Data: runtime}}
 }
 
 // A log is believed as far as the registers say, and refused if they say otherwise.
 func TestVerifyEventLogs(t *testing.T) {
-	f := newFake(t)
-	ccel, runtime := f.measured()
-	raw := f.quote()
+	all := measured()
+	ccel, runtime := all[:3].CCEL(), all[3:].JSON()
 	log := func(data []byte) evidence.Item { return evidence.Item{Type: tdx.CCEL, Data: data} }
 	json := func(data []byte) evidence.Item { return evidence.Item{Type: tdx.RuntimeLog, Data: data} }
-	one, two := tdx.RuntimeEventJSON("app-id", "\x01"), tdx.RuntimeEventJSON("ready", "")
-	firmware, image, line := tdx.Measured(1, "firmware"), tdx.CCELEvent{Index: 2, Digest: [48]byte{1}}, tdx.Measured(3, "command line")
+	firmware, image, line, id, ready := all[0], all[1], all[2], all[3], all[4]
+	moved := image
+	moved.RTMR = 2
+	n := newSimulatedIntel()
 	for _, tt := range []struct {
 		name   string
 		items  []evidence.Item
@@ -68,30 +41,34 @@ func TestVerifyEventLogs(t *testing.T) {
 		field  string
 	}{
 		{"no log", nil, 0, "", "", ""},
-		{"both", []evidence.Item{log(ccel), json(runtime)}, 5, "", "", ""},
+		{"both", all.Items(), 5, "", "", ""},
 		{"both, the other way round", []evidence.Item{json(runtime), log(ccel)}, 5, "", "", ""},
 		{"firmware only", []evidence.Item{log(ccel)}, 3, "", "", ""},
 		{"runtime only", []evidence.Item{json(runtime)}, 2, "", "", ""},
-		{"some registers only", []evidence.Item{log(tdx.CCELOf(firmware))}, 1, "", "", ""},
-		{"an empty log", []evidence.Item{log(tdx.CCELOf())}, 0, "", "", ""},
-		{"an event dropped", []evidence.Item{json([]byte("[" + one + "]"))}, 0, evidence.BadSignature, "event-log", "RTMR3"},
-		{"an event added", []evidence.Item{log(tdx.CCELOf(firmware, firmware, image, line))}, 0, evidence.BadSignature, "event-log", "RTMR0"},
-		{"events swapped", []evidence.Item{json([]byte("[" + two + "," + one + "]"))}, 0, evidence.BadSignature, "event-log", "RTMR3"},
-		{"an event of another register", []evidence.Item{log(tdx.CCELOf(firmware, line, tdx.CCELEvent{Index: 3, Digest: [48]byte{1}}))}, 0, evidence.BadSignature, "event-log", "RTMR2"},
+		{"all in one", []evidence.Item{json(all.JSON())}, 5, "", "", ""},
+		{"some registers only", []evidence.Item{log(ccelOf(firmware))}, 1, "", "", ""},
+		{"an empty log", []evidence.Item{log(ccelOf())}, 0, "", "", ""},
+		{"padded", []evidence.Item{log(append(bytes.Clone(ccel), 0xFF, 0xFF))}, 3, "", "", ""},
+		{"an event dropped", []evidence.Item{json(runtimeLog(id))}, 0, evidence.BadSignature, "event-log", "RTMR3"},
+		{"an event added", []evidence.Item{log(ccelOf(firmware, firmware, image, line))}, 0, evidence.BadSignature, "event-log", "RTMR0"},
+		{"events swapped", []evidence.Item{json(runtimeLog(ready, id))}, 0, evidence.BadSignature, "event-log", "RTMR3"},
+		{"an event of another register", []evidence.Item{log(ccelOf(firmware, line, moved))}, 0, evidence.BadSignature, "event-log", "RTMR2"},
+		{"a wrong digest", []evidence.Item{log(ccelOf(tdxtest.Event{Data: firmware.Data, Digest: [48]byte{2}}))}, 0, evidence.BadSignature, "event-log", "RTMR0"},
 		{"another payload under the digest", []evidence.Item{json(bytes.Replace(runtime, []byte(`"event_payload":"01"`), []byte(`"event_payload":"02"`), 1))}, 0, evidence.BadSignature, "event-log", tdx.RuntimeLog},
 		{"another name under the digest", []evidence.Item{json(bytes.Replace(runtime, []byte(`app-id`), []byte(`app-ic`), 1))}, 0, evidence.BadSignature, "event-log", tdx.RuntimeLog},
 		{"two of one type", []evidence.Item{log(ccel), log(ccel)}, 0, evidence.Malformed, "items", tdx.CCEL},
-		{"two of which one is empty", []evidence.Item{log(tdx.CCELOf()), log(ccel)}, 0, evidence.Malformed, "items", tdx.CCEL},
+		{"two of which one is empty", []evidence.Item{log(ccelOf()), log(ccel)}, 0, evidence.Malformed, "items", tdx.CCEL},
 		{"a log under the other's name", []evidence.Item{json(ccel)}, 0, evidence.Malformed, "items", tdx.RuntimeLog},
+		{"cut short", []evidence.Item{log(ccel[:len(ccel)-1])}, 0, evidence.Malformed, "items", tdx.CCEL},
+		{"a runtime log cut short", []evidence.Item{json(runtime[:len(runtime)-1])}, 0, evidence.Malformed, "items", tdx.RuntimeLog},
 		{"too long", []evidence.Item{log(append(bytes.Clone(ccel), make([]byte, tdx.MaxEventLogSize)...))}, 0, evidence.Malformed, "items", tdx.CCEL},
 		{"no type", []evidence.Item{{Data: ccel}}, 0, evidence.Malformed, "items", "items"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			want, err := evidence.NewBinding([]byte("nonce and key"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := newVerifier(t, f.config()).Verify(t.Context(), evidence.Evidence{Format: tdx.Format, Raw: raw, Items: tt.items}, want)
+			s := simulate(n, tdx.PlatformCA)
+			s.td.Log = all
+			s.td.Items = func([]evidence.Item) []evidence.Item { return tt.items }
+			got, err := s.verify(t)
 			if tt.reason != "" {
 				if e := wantRefused(t, got, err, tt.reason, tt.check); e.Field != tt.field {
 					t.Errorf("field %s", e.Field)
@@ -109,14 +86,31 @@ func TestVerifyEventLogs(t *testing.T) {
 	}
 }
 
+// A register that was extended with something else than name and payload says
+// nothing of them, however well the log replays.
+func TestRuntimeDigestIsOfNameAndPayload(t *testing.T) {
+	s := simulate(newSimulatedIntel(), tdx.PlatformCA)
+	s.td.Log = tdxtest.EventLog{{RTMR: 3, Name: "app-id", Data: []byte{1}, Digest: [48]byte{7}}}
+	got, err := s.verify(t)
+	if e := wantRefused(t, got, err, evidence.BadSignature, "event-log"); e.Field != tdx.RuntimeLog {
+		t.Errorf("field %s", e.Field)
+	}
+}
+
 // Claims have what was hashed, and share nothing with what was sent.
 func TestEventsOwnTheirMemory(t *testing.T) {
-	f := newFake(t)
-	ccel, runtime := f.measured()
-	f.items = []evidence.Item{{Type: tdx.CCEL, Data: ccel}, {Type: tdx.RuntimeLog, Data: runtime}}
-	c := f.claims()
-	clear(ccel)
-	clear(runtime)
+	s := simulate(newSimulatedIntel(), tdx.PlatformCA)
+	s.td.Log = measured()
+	var sent []evidence.Item
+	s.td.Items = func(items []evidence.Item) []evidence.Item { sent = items; return items }
+	v, err := s.verify(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range sent {
+		clear(i.Data)
+	}
+	c, _ := tdx.ClaimsOf(v)
 	var got []string
 	for _, e := range c.Events {
 		got = append(got, fmt.Sprintf("%d %s %q", e.RTMR, e.Name, e.Data))
@@ -128,14 +122,14 @@ func TestEventsOwnTheirMemory(t *testing.T) {
 
 // Genuine logs beside the genuine quotes they are of.
 func TestVerifyGenuineEventLogs(t *testing.T) {
-	for _, l := range tdx.GenuineLogs(t) {
+	for _, l := range genuineLogs(t) {
 		g := genuineQuote(t, l.Quote)
-		raw, i := g.raw(t), l.Item(t)
+		raw, i := g.raw(t), l.item(t)
 		q, err := tdx.ParseQuote(raw)
 		if err != nil {
 			t.Fatal(err)
 		}
-		v := newVerifier(t, tdx.Config{Anchors: tdx.Intel(), Source: files{}, Time: at(today), SkipRevocationUnsafe: true, SkipTCBUnsafe: true})
+		v := newVerifier(t, tdx.Config{Anchors: tdx.Intel(), Source: files{}, Time: simulatedNow, SkipRevocationUnsafe: true, SkipTCBUnsafe: true})
 		got, err := v.Verify(t.Context(), evidence.Evidence{Format: tdx.Format, Raw: raw, Items: []evidence.Item{i}}, bound(t, raw))
 		if len(l.Replays) < 3 {
 			wantRefused(t, got, err, evidence.BadSignature, "event-log")
@@ -154,12 +148,13 @@ func TestVerifyGenuineEventLogs(t *testing.T) {
 
 // Every flipped bit of a log is refused, or changes nothing that is said of it.
 func TestFlippedBitsOfEventLogs(t *testing.T) {
-	f := newFake(t)
-	ccel, _ := f.measured()
-	f.items = []evidence.Item{{Type: tdx.CCEL, Data: ccel}}
-	raw := f.quote()
-	v := newVerifier(t, f.config())
+	s := simulate(newSimulatedIntel(), tdx.PlatformCA)
+	s.td.Log = measured()[:3]
+	ccel := s.td.Log.CCEL()
 	want := evidence.UncheckedBindingUnsafe()
+	raw := s.platform.Quote(s.td, want).Raw
+	s.cfg.Source = s.set
+	v := newVerifier(t, s.cfg)
 	verify := func(log []byte) (*evidence.Verified, error) {
 		return v.Verify(t.Context(), evidence.Evidence{Format: tdx.Format, Raw: raw, Items: []evidence.Item{{Type: tdx.CCEL, Data: log}}}, want)
 	}

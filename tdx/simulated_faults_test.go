@@ -33,16 +33,16 @@ func faults(t *testing.T) map[string][]fault {
 				s.ev = func(ev *evidence.Evidence) { ev.Items = []evidence.Item{{Type: tdx.CCEL, Data: []byte("x")}} }
 			}},
 			{"an item of no type", evidence.Malformed, func(s *simulated) { s.ev = func(ev *evidence.Evidence) { ev.Items = []evidence.Item{{}} } }},
-			{"two logs of a type", evidence.Malformed, along(tdx.CCEL, tdx.CCELOf(), tdx.CCELOf())},
-			{"half a log", evidence.Malformed, along(tdx.CCEL, tdx.CCELOf()[:32])},
-			{"a log of other algorithms", evidence.Unsupported, along(tdx.CCEL, bytes.Replace(tdx.CCELOf(), []byte{0x0C, 0, 48, 0}, []byte{0x0B, 0, 32, 0}, 1))},
+			{"two logs of a type", evidence.Malformed, along(tdx.CCEL, ccelOf(), ccelOf())},
+			{"half a log", evidence.Malformed, along(tdx.CCEL, ccelOf()[:32])},
+			{"a log of other algorithms", evidence.Unsupported, along(tdx.CCEL, bytes.Replace(ccelOf(), []byte{0x0C, 0, 48, 0}, []byte{0x0B, 0, 32, 0}, 1))},
 			{"a runtime log that is none", evidence.Malformed, along(tdx.RuntimeLog, []byte("{}"))},
 		},
 		"event-log": {
-			{"an event that no register was extended with", evidence.BadSignature, func(s *simulated) {
-				s.ev = func(ev *evidence.Evidence) {
-					ev.Items = []evidence.Item{{Type: tdx.RuntimeLog, Data: []byte("[" + tdx.RuntimeEventJSON("app", "x") + "]")}}
-				}
+			{"an event that no register was extended with", evidence.BadSignature, along(tdx.RuntimeLog, runtimeLog(tdxtest.Event{RTMR: 3, Name: "app"}))},
+			{"an event dropped", evidence.BadSignature, func(s *simulated) {
+				s.td.Log = append(measured(), measured()...)
+				s.td.Items = func([]evidence.Item) []evidence.Item { return measured().Items() }
 			}},
 		},
 		"size": {
