@@ -1,0 +1,89 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/teebroker/teebroker"
+	"github.com/teebroker/teebroker/nonce"
+)
+
+// Redeem implements [nonce.Store].
+func (s *Store) Redeem(ctx context.Context, n nonce.Nonce, request [32]byte, expiry time.Time) error {
+	until, err := stamp(expiry)
+	if err != nil {
+		return err
+	}
+	return s.do(ctx, &job{order: "nonces\x00" + string(n[:]), run: func(t *tx) error {
+		if t.now >= until {
+			return nonce.Spent
+		}
+		added, err := t.exec("INSERT INTO nonces (nonce, request, at, expiry) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", n[:], request[:], t.now, until)
+		if err != nil || added == 1 {
+			return err
+		}
+		t.wrote = false // nothing
+		var by []byte
+		var at int64
+		found, err := t.row("SELECT request, at FROM nonces WHERE nonce = ?", []any{n[:]}, &by, &at)
+		switch {
+		case err != nil:
+			return err
+		case found && string(by) == string(request[:]) && t.now-at < int64(inProgress):
+			return nonce.InProgress
+		}
+		return nonce.Spent
+	}})
+}
+
+// maxKept bounds a kept value. Clients send up to 10 MiB of evidence.
+const maxKept = 24 << 20
+
+var errKept = errors.New("sqlstore: kept before")
+
+// Put implements [teebroker.Kept]. An id is used once.
+func (s *Store) Put(ctx context.Context, id string, value []byte, expiry time.Time) error {
+	until, err := stamp(expiry)
+	switch {
+	case err != nil:
+		return err
+	case id == "" || len(id) > 128 || len(value) > maxKept:
+		return errors.New("sqlstore: not to be kept: the id or the value is too long")
+	}
+	sealed, err := s.seal(ctx, value, "kept.value", "", []byte(id))
+	if err != nil {
+		return err
+	}
+	return s.do(ctx, &job{order: "kept\x00" + id, run: func(t *tx) error {
+		added, err := t.exec("INSERT INTO kept (id, value, expiry) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", id, sealed, until)
+		if err == nil && added == 0 {
+			t.wrote = false
+			err = errKept
+		}
+		return err
+	}})
+}
+
+// Get implements [teebroker.Kept].
+func (s *Store) Get(ctx context.Context, id string) ([]byte, error) {
+	r, err := s.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var marked, db int64
+	var sealed []byte
+	var until *int64
+	_, err = r.row("SELECT c.latest, "+s.d.clock+", k.value, k.expiry FROM clock c LEFT JOIN kept k ON k.id = ?", []any{id}, &marked, &db, &sealed, &until)
+	if err != nil {
+		return nil, err
+	}
+	now, err := s.now(marked, db)
+	switch {
+	case err != nil:
+		return nil, err
+	case until == nil || now >= *until:
+		return nil, teebroker.Gone
+	}
+	return s.open(ctx, sealed, "kept.value", "", []byte(id))
+}
