@@ -37,6 +37,16 @@ func source(t testing.TB, s *kdstest.Server) *kds.Source {
 	return src
 }
 
+// impatient asks s as often as by default, and waits for nothing.
+func impatient(t testing.TB, s *kdstest.Server) *kds.Source {
+	t.Helper()
+	src, err := kds.New(kds.Config{BaseURL: "https://kds.example", Client: s.Client(), Patience: time.Nanosecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return src
+}
+
 func verifier(t testing.TB, src evidence.Source) *snp.Verifier {
 	t.Helper()
 	v, err := snp.NewVerifier(snp.Config{Anchors: vendor().Anchors(), Source: src})
