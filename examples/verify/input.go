@@ -101,7 +101,9 @@ func (o *options) readTrust(t *tee) (found trust, err error) {
 	if err != nil {
 		return trust{}, err
 	}
-	found.source = files
+	if found.source, err = o.fetch.behind(files); err != nil {
+		return trust{}, err
+	}
 	if t == nil {
 		return found, nil
 	}

@@ -3,8 +3,8 @@
 //
 //	verify [flags] FILE
 //
-// Exit status: 0 yes, 1 no, 2 usage or unreadable input. A file that can be
-// read and is no evidence is a no.
+// Exit status: 0 yes, 1 no, 2 usage, unreadable input, or a service out of reach.
+// A file that can be read and is no evidence is a no.
 package main
 
 import (
@@ -69,6 +69,13 @@ the token names. A vendor's CA, for tokens that bring certificates, goes to -roo
   verify -endorsements cpak.pub.pem token.cbor
   verify -roots vendor-ca.pem token.cbor
 
+Whoever has none of this asks the vendors, for what is not among -endorsements:
+
+  verify -fetch report.bin
+  verify -fetch -pcs https://pccs.internal:8081 quote.bin
+
+A service out of reach is no answer: exit status 2, whatever is printed.
+
 With -policy and without -binding everything but the binding is judged. In the
 JSON, accepted is null without -policy and false for what is not authentic, and
 format is "unknown" if FILE looks like no evidence at all.`
@@ -84,6 +91,7 @@ type options struct {
 	allowNoRevocation bool
 	allowNoTCB        bool
 	json              bool
+	fetch             fetching
 }
 
 func setup(fs *flag.FlagSet) cli.Action {
@@ -97,6 +105,7 @@ func setup(fs *flag.FlagSet) cli.Action {
 	fs.BoolVar(&o.allowNoRevocation, "allow-no-revocation", false, "do without revocation lists: nothing is known of stolen keys; CCA has none")
 	fs.BoolVar(&o.allowNoTCB, "allow-no-tcb", false, "TDX: do without TCB Info and QE identity: nothing is known of the platform's TCB, nor that the quoting enclave is Intel's; means nothing to the other formats")
 	fs.BoolVar(&o.json, "json", false, "print one JSON object")
+	o.fetch.register(fs)
 	return func(args []string, stdout io.Writer) (bool, error) {
 		if len(args) != 1 {
 			return false, cli.Usagef("want one FILE after the flags, got %d arguments", len(args))
@@ -145,11 +154,18 @@ func (o *options) verify(ctx context.Context, file string, stdout io.Writer) (bo
 	if err != nil {
 		return false, err
 	}
+	if err := o.print(r, in, stdout); err != nil {
+		return false, err
+	}
+	return r.yes(), o.fetch.err(r)
+}
+
+func (o *options) print(r *result, in input, stdout io.Writer) error {
 	if o.json {
-		return r.yes(), cli.WriteJSON(stdout, r)
+		return cli.WriteJSON(stdout, r)
 	}
 	page := cli.NewPage(stdout)
 	r.print(page, in)
-	_, err = page.WriteTo(stdout)
-	return r.yes(), err
+	_, err := page.WriteTo(stdout)
+	return err
 }
