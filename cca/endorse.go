@@ -3,6 +3,7 @@ package cca
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
@@ -166,6 +167,10 @@ func (t *trust) certified(token *Token, now time.Time) (*endorser, error) {
 	return nil, fail(checkAnchor, evidence.Untrusted, "x5chain", refused)
 }
 
+// maxRSABits bounds what a stranger's certificate costs: what a modulus as long as
+// a token signed takes a second to see.
+const maxRSABits = 4096
+
 // parseChain returns the certificates that came with s.
 func parseChain(s *sign1) (leaf *x509.Certificate, others *x509.CertPool, err error) {
 	others = x509.NewCertPool()
@@ -173,6 +178,9 @@ func parseChain(s *sign1) (leaf *x509.Certificate, others *x509.CertPool, err er
 		c, err := x509.ParseCertificate([]byte(der))
 		if err != nil {
 			return nil, nil, err
+		}
+		if k, ok := c.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() > maxRSABits {
+			return nil, nil, errors.New("an RSA key that is too large")
 		}
 		if i == 0 {
 			leaf = c
@@ -211,7 +219,13 @@ func endPath(path []*x509.Certificate, root [32]byte) (*endorser, error) {
 	}
 	e := &endorser{key: key, root: root, notBefore: path[0].NotBefore, notAfter: path[0].NotAfter}
 	for _, c := range path {
-		e.path = append(e.path, sha256.Sum256(c.RawSubjectPublicKeyInfo))
+		// As it is written by everybody, not as it is in the certificate: there are
+		// more ways to write a key, and it is the key that is denied.
+		spki, err := x509.MarshalPKIXPublicKey(c.PublicKey)
+		if err != nil {
+			return nil, fail(checkAnchor, evidence.Untrusted, "x5chain", err)
+		}
+		e.path = append(e.path, sha256.Sum256(spki))
 		if c.NotBefore.After(e.notBefore) {
 			e.notBefore = c.NotBefore
 		}

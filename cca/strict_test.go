@@ -121,6 +121,15 @@ func formFaults() []fault {
 			return append(append([]byte(wire.TagCMW+"\xbf"), b[4:]...), 0xff)
 		}), malformed, "collection"},
 		{"a token twice", collection(again(wire.RealmToken)), malformed, "collection"},
+		{"the tokens exchanged", collection(func(m ccatest.Map) ccatest.Map {
+			return m.With(wire.PlatformToken, m.Get(wire.RealmToken)).With(wire.RealmToken, m.Get(wire.PlatformToken))
+		}), unsupported, "profile"},
+		{"the realm token twice, under both labels", collection(func(m ccatest.Map) ccatest.Map {
+			return m.With(wire.PlatformToken, m.Get(wire.RealmToken))
+		}), unsupported, "profile"},
+		{"the platform token twice, under both labels", collection(func(m ccatest.Map) ccatest.Map {
+			return m.With(wire.RealmToken, m.Get(wire.PlatformToken))
+		}), unsupported, "profile"},
 		{"no platform token", collection(without(wire.PlatformToken)), malformed, "collection"},
 		{"no realm token", collection(without(wire.RealmToken)), malformed, "collection"},
 		{"a device token", collection(add(int64(44258), []any{int64(601), []byte{1}})), unsupported, "collection"},
