@@ -36,6 +36,9 @@ type Attestation struct {
 // Profile returns the profile of the Request.
 func (a *Attestation) Profile() nonce.Profile { return a.p.req.Profile }
 
+// Nonce returns the nonce of the Request, which is redeemed.
+func (a *Attestation) Nonce() nonce.Nonce { return a.p.req.Nonce }
+
 // RequestID returns the id of the Request.
 func (a *Attestation) RequestID() [32]byte { return a.p.id }
 

@@ -26,10 +26,16 @@ const MaxDepth = 16
 //
 // Values of type [json.RawMessage] and values that decode themselves are only
 // looked through for duplicates, so they have to be strict in their turn.
-//
-// For documents whose author may add members without notice there is [Decode].
-func Unmarshal(data []byte, v any) error {
+func Unmarshal(data []byte, v any) error { return unmarshal(data, v, false) }
+
+// UnmarshalKnown is [Unmarshal] for documents whose author may add members
+// without notice: unknown members are passed over. One whose name differs from a
+// known one in case only is refused still, as two readers could differ about it.
+func UnmarshalKnown(data []byte, v any) error { return unmarshal(data, v, true) }
+
+func unmarshal(data []byte, v any, open bool) error {
 	w := newWalker(data)
+	w.open = open
 	if err := w.all(reflect.TypeOf(v)); err != nil {
 		return err
 	}
@@ -136,6 +142,7 @@ var (
 type walker struct {
 	data  []byte
 	rest  []byte                    // of data
+	open  bool                      // to unknown members
 	types map[reflect.Type]typeInfo // that were seen
 	seen  [MaxDepth]map[string]bool // the members of the object at each depth, in lower case
 }
@@ -371,8 +378,9 @@ func (w *walker) member(t reflect.Type, name string) (reflect.Type, error) {
 	if t.Kind() == reflect.Map {
 		return t.Elem(), nil
 	}
-	member, ok := w.info(t).members[name]
-	if !ok {
+	known := w.info(t).members
+	member, ok := known[name]
+	if !ok && (!w.open || knownInCase(known, name)) {
 		return nil, fmt.Errorf("json: unknown member %.40q", name)
 	}
 	return member, nil
@@ -414,4 +422,15 @@ func members(t reflect.Type) map[string]reflect.Type {
 		}
 	}
 	return known
+}
+
+// knownInCase reports whether encoding/json would decode name as a member that is
+// called otherwise.
+func knownInCase(known map[string]reflect.Type, name string) bool {
+	for n := range known {
+		if strings.EqualFold(n, name) {
+			return true
+		}
+	}
+	return false
 }

@@ -100,6 +100,28 @@ func TestErrorsQuoteNames(t *testing.T) {
 	}
 }
 
+// UnmarshalKnown differs in one thing.
+func TestUnmarshalKnown(t *testing.T) {
+	for _, tt := range []struct{ name, in, err string }{
+		{"known only", `{"name":"a"}`, ""},
+		{"unknown too", `{"name":"a","later":{"x":[1,null]},"list":[{"n":2,"more":"b"}]}`, ""},
+		{"in another case", `{"Name":"a"}`, "unknown member"},
+		{"in another case, beside it", `{"name":"a","NAME":"b"}`, "duplicate member"},
+		{"in another case of Unicode", `{"li\u017ft":[]}`, "unknown member"},
+		{"in another case, deeper", `{"list":[{"N":2}]}`, "unknown member"},
+		{"unknown twice", `{"later":1,"later":2}`, "duplicate member"},
+		{"duplicate in an unknown", `{"later":{"x":1,"x":2}}`, "duplicate member"},
+		{"null for a value", `{"name":null}`, "null"},
+		{"trailing junk", `{}x`, "trailing"},
+	} {
+		var d doc
+		err := strictjson.UnmarshalKnown([]byte(tt.in), &d)
+		if (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("%s: %v, want %q", tt.name, err, tt.err)
+		}
+	}
+}
+
 func TestMembers(t *testing.T) {
 	got, err := strictjson.Members([]byte("\n{ \"a\" : {\"x\": [1, 2]} , \"b\":\"c\\\"}\" }\n"))
 	if err != nil || len(got) != 2 || string(got["a"]) != `{"x": [1, 2]}` || string(got["b"]) != `"c\"}"` {
