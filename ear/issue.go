@@ -67,7 +67,8 @@ func NewIssuer(cfg IssuerConfig) (*Issuer, error) {
 	return &Issuer{cfg, names}, nil
 }
 
-// Result is what a Verifier made of an Attester.
+// Result is what a Verifier made of an Attester. A broker has it in its Attestation,
+// or where it refuses, in its DeniedError or in an [*evidence.Error].
 type Result struct {
 	// Appraisal is the verdict, accepted or not, and has the evidence that it is of.
 	// Its policies must have documents, which name them.
