@@ -198,7 +198,7 @@ func (w *walker) walk(t reflect.Type, depth int) error {
 		t, nullable = t.Elem(), depth > 0
 	}
 	if t != nil && (t.Kind() == reflect.Interface || w.info(t).opaque) {
-		t, nullable = nil, true
+		t, nullable = nil, depth > 0 || t.Kind() == reflect.Interface // null is no document
 	}
 	c, err := w.next()
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/teebroker/teebroker/internal/strictjson"
 )
@@ -198,5 +199,12 @@ func TestDocumentDecodesItself(t *testing.T) {
 	}
 	if err := strictjson.Unmarshal([]byte(`{"a":1,"A":2}`), &s); err == nil {
 		t.Error("a duplicate member")
+	}
+	if err := strictjson.Unmarshal([]byte(`null`), &s); err == nil {
+		t.Error("null in place of the document")
+	}
+	var at time.Time
+	if err := strictjson.Unmarshal([]byte(`null`), &at); err == nil {
+		t.Error("null in place of a time")
 	}
 }
