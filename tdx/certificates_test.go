@@ -4,65 +4,49 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/x509"
 	"crypto/x509/pkix"
 	"maps"
+	"math/big"
 	"testing"
-	"time"
 
 	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/internal/der"
 	"github.com/teebroker/teebroker/tdx"
-	"github.com/teebroker/teebroker/tdx/internal/abi"
+	"github.com/teebroker/teebroker/tdx/tdxtest"
 )
 
-func TestVerifyRefusesInvalidCertificates(t *testing.T) {
-	past, future := today.Add(-time.Second), today.Add(time.Second)
-	for _, c := range []struct {
-		claim string
-		edit  func(*fake)
-		check string
-	}{
-		{"PCK expired", func(f *fake) { f.reissuePCK(func(c *x509.Certificate) { c.NotAfter = past }) }, "validity"},
-		{"PCK of the future", func(f *fake) { f.reissuePCK(func(c *x509.Certificate) { c.NotBefore = future }) }, "validity"},
-		{"CA expired", func(f *fake) { f.reissueCA(func(c *x509.Certificate) { c.NotAfter = past }) }, "validity"},
-		{"CA of the future", func(f *fake) { f.reissueCA(func(c *x509.Certificate) { c.NotBefore = future }) }, "validity"},
-		{"root expired", func(f *fake) {
-			tmpl := caTemplate(abi.NameRoot, 1)
-			tmpl.NotAfter = past
-			f.setRoot(tmpl)
-		}, "validity"},
-		{"TCB signer expired", func(f *fake) { f.reissueSigner(func(c *x509.Certificate) { c.NotAfter = past }) }, "tcb"},
-		{"TCB signer of the future", func(f *fake) { f.reissueSigner(func(c *x509.Certificate) { c.NotBefore = future }) }, "tcb"},
-		{"TCB signer younger than the document", func(f *fake) {
-			f.reissueSigner(func(c *x509.Certificate) { c.NotBefore = time.Date(2026, 2, 20, 0, 0, 1, 0, time.UTC) })
-		}, "tcb"},
-	} {
-		t.Run(c.claim, func(t *testing.T) {
-			f := newFake(t)
-			c.edit(f)
-			got, err := f.verify()
-			wantRefused(t, got, err, evidence.Stale, c.check)
-		})
+// reissue makes a simulation have another certificate of each kind.
+var reissue = map[string]func(*simulated, func(*tdxtest.Certificate)){
+	"PCK": (*simulated).leaf,
+	"CA":  (*simulated).ca,
+	"TCB signer": func(s *simulated, edit func(*tdxtest.Certificate)) {
+		for _, d := range signedDocuments() {
+			d.signer(edit)(s)
+		}
+	},
+}
+
+// root makes the quote and both documents have another certificate of the root,
+// which is pinned.
+func (s *simulated) root(edit func(*tdxtest.Certificate)) {
+	root := s.intel.Certificate(tdxtest.Root, edit)
+	s.cfg.Anchors = [][]byte{root}
+	s.chain(s.platform.Certificate(nil), s.intel.Certificate(tdxtest.PlatformCA, nil), root)
+	for _, d := range signedDocuments() {
+		s.set[d.name(s)][0].Issuer = tdxtest.PEM(s.intel.Certificate(tdxtest.TCBSigning, nil), root)
 	}
 }
 
 // A result holds until the first certificate expires, if that is before collateral
 // has to be replaced.
 func TestNotAfterIsOfTheFirstToExpire(t *testing.T) {
-	soon := today.Add(time.Hour)
-	for name, edit := range map[string]func(*fake){
-		"PCK":        func(f *fake) { f.reissuePCK(func(c *x509.Certificate) { c.NotAfter = soon }) },
-		"CA":         func(f *fake) { f.reissueCA(func(c *x509.Certificate) { c.NotAfter = soon }) },
-		"TCB signer": func(f *fake) { f.reissueSigner(func(c *x509.Certificate) { c.NotAfter = soon }) },
-		"root": func(f *fake) {
-			tmpl := caTemplate(abi.NameRoot, 1)
-			tmpl.NotAfter = soon
-			f.setRoot(tmpl)
-		},
-	} {
-		f := newFake(t)
-		edit(f)
-		got, err := f.verify()
+	n, soon := newSimulatedIntel(), simulatedNow().Add(hours(1))
+	all := maps.Clone(reissue)
+	all["root"] = (*simulated).root
+	for name, again := range all {
+		s := simulate(n, tdx.PlatformCA)
+		again(s, func(c *tdxtest.Certificate) { c.NotAfter = soon })
+		got, err := s.verify(t)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -74,110 +58,101 @@ func TestNotAfterIsOfTheFirstToExpire(t *testing.T) {
 
 // Certificates that the right issuer signed, for another purpose or of another form.
 func TestVerifyRefusesProfiles(t *testing.T) {
+	const keyUsage, basicConstraints = 3, 4 // of the extensions
 	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	forms := map[string]func(*x509.Certificate){
-		"no basic constraints": func(c *x509.Certificate) { c.BasicConstraintsValid = false },
-		"a critical extension": func(c *x509.Certificate) {
-			c.ExtraExtensions = append(c.ExtraExtensions, pkix.Extension{Id: oid("1.2.3"), Critical: true, Value: []byte{5, 0}})
+	usage := func(bits byte) func(*tdxtest.Certificate) {
+		return func(c *tdxtest.Certificate) { c.Extensions[keyUsage] = der.KeyUsage(bits) }
+	}
+	named := func(attribute int, value string) func(*tdxtest.Certificate) {
+		return func(c *tdxtest.Certificate) {
+			c.Subject[attribute] = pkix.RelativeDistinguishedNameSET{{Type: c.Subject[attribute][0].Type, Value: value}}
+		}
+	}
+	forms := map[string]func(*tdxtest.Certificate){
+		"no basic constraints": func(c *tdxtest.Certificate) { c.Extensions = c.Extensions[:basicConstraints] },
+		"a critical extension": func(c *tdxtest.Certificate) {
+			c.Extensions = append(c.Extensions, der.Extension("1.2.3", true, []byte{5, 0}))
 		},
-		"another organization":   func(c *x509.Certificate) { c.Subject.Organization = []string{"Another Corporation"} },
-		"no locality":            func(c *x509.Certificate) { c.Subject.Locality = nil },
-		"an organizational unit": func(c *x509.Certificate) { c.Subject.OrganizationalUnit = []string{"SGX"} },
-		"a second common name": func(c *x509.Certificate) {
-			c.Subject.ExtraNames = append(c.Subject.ExtraNames, pkix.AttributeTypeAndValue{Type: oid("2.5.4.3"), Value: "x"})
+		"no usage of the key": func(c *tdxtest.Certificate) {
+			c.Extensions = append(c.Extensions[:keyUsage:keyUsage], c.Extensions[basicConstraints:]...)
 		},
-		"another common name": func(c *x509.Certificate) { c.Subject.CommonName += " " },
+		"certificates and data": usage(0x84),
 	}
-	signer := map[string]func(*x509.Certificate){
-		"a CA by its constraints": func(c *x509.Certificate) { c.IsCA = true },
-		"no digital signature":    func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageContentCommitment },
-		"a CA by its usage":       func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCertSign },
-		"a signer of lists":       func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageCRLSign },
+	// Of a CA these would have the PCK name another issuer, or have another key.
+	names := map[string]func(*tdxtest.Certificate){
+		"another common name":  named(0, "Intel SGX Root  CA"),
+		"another organization": named(1, "Another Corporation"),
+		"no country":           func(c *tdxtest.Certificate) { c.Subject = c.Subject[:4] },
+		"a second common name": func(c *tdxtest.Certificate) { c.Subject = append(c.Subject, c.Subject[0]) },
+		"a key on P-384":       func(c *tdxtest.Certificate) { c.Key = &p384.PublicKey },
 	}
-	ca := map[string]func(*x509.Certificate){
-		"no CA by its constraints": func(c *x509.Certificate) { c.IsCA, c.MaxPathLen, c.MaxPathLenZero = false, 0, false },
-		"no list signing":          func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCertSign },
-		"digital signature too":    func(c *x509.Certificate) { c.KeyUsage |= x509.KeyUsageDigitalSignature },
-	}
-	maps.Copy(signer, forms)
-	maps.Copy(ca, forms)
-	refused := func(name string, reason evidence.Reason, check string, edit func(*fake)) {
-		t.Run(name, func(t *testing.T) {
-			f := newFake(t)
-			edit(f)
-			got, err := f.verify()
-			wantRefused(t, got, err, reason, check)
-		})
-	}
-	for claim, edit := range signer {
-		refused("PCK: "+claim, evidence.Untrusted, "profile", func(f *fake) { f.reissuePCK(edit) })
-		refused("TCB signer: "+claim, evidence.Unavailable, "tcb", func(f *fake) { f.reissueSigner(edit) })
-	}
-	for claim, edit := range ca {
-		refused("CA: "+claim, evidence.Untrusted, "profile", func(f *fake) { f.reissueCA(edit) })
-		t.Run("root: "+claim, func(t *testing.T) {
-			tmpl := caTemplate(abi.NameRoot, 1)
-			edit(tmpl)
-			f := newFake(t)
-			f.root = f.issue(authority{}, tmpl)
-			if _, err := tdx.NewVerifier(f.config()); err == nil {
-				t.Error("accepted")
-			}
-		})
-	}
-	refused("PCK: on P-384", evidence.Untrusted, "profile", func(f *fake) { f.pck = f.certify(p384, f.ca, f.pck.cert) })
-	refused("TCB signer: on P-384", evidence.Unavailable, "tcb", func(f *fake) { f.signer = f.certify(p384, f.root, f.signer.cert) })
-}
-
-func (f *fake) reissuePCK(edit func(*x509.Certificate)) {
-	tmpl := leafTemplate(abi.NamePCK)
-	tmpl.ExtraExtensions = []pkix.Extension{{Id: oid(abi.SGXExtension), Value: pckExtension(f.kind)}}
-	edit(tmpl)
-	f.pck = f.issue(f.ca, tmpl)
-}
-
-func (f *fake) reissueCA(edit func(*x509.Certificate)) {
-	tmpl := caTemplate(abi.NamePlatformCA, 0)
-	edit(tmpl)
-	f.ca = f.issue(f.root, tmpl)
-	f.setPCK(pckExtension(f.kind))
-}
-
-func (f *fake) reissueSigner(edit func(*x509.Certificate)) {
-	tmpl := leafTemplate(abi.NameTCBSigning)
-	edit(tmpl)
-	f.signer = f.issue(f.root, tmpl)
-}
-
-func TestVerifyRefusesRevoked(t *testing.T) {
+	signer := maps.Clone(forms)
+	maps.Copy(signer, names)
+	maps.Copy(signer, map[string]func(*tdxtest.Certificate){
+		"a CA by its constraints": func(c *tdxtest.Certificate) {
+			c.Extensions[basicConstraints].Value = der.Encode(struct{ IsCA bool }{true})
+		},
+		"no digital signature": usage(0x40),
+		"a CA by its usage":    usage(0xC4),
+		"a signer of lists":    usage(0xC2),
+	})
+	ca := maps.Clone(forms)
+	maps.Copy(ca, map[string]func(*tdxtest.Certificate){
+		"no CA by its constraints": func(c *tdxtest.Certificate) { c.Extensions[basicConstraints].Value = []byte{0x30, 0} },
+		"no list signing":          usage(0x04),
+		"digital signature too":    usage(0x86),
+	})
+	n := newSimulatedIntel()
 	for _, c := range []struct {
-		claim, check string
-		edit         func(*fake)
+		of     string
+		forms  map[string]func(*tdxtest.Certificate)
+		reason evidence.Reason
+		check  string
 	}{
-		{"PCK", "revocation", func(f *fake) { f.pckCRL.RevokedCertificateEntries = revoke(f.pck) }},
-		{"CA", "revocation", func(f *fake) { f.rootCRL.RevokedCertificateEntries = revoke(f.ca) }},
-		{"TCB signer", "tcb", func(f *fake) { f.rootCRL.RevokedCertificateEntries = revoke(f.signer) }},
+		{"PCK", signer, evidence.Untrusted, "profile"},
+		{"CA", ca, evidence.Untrusted, "profile"},
+		{"TCB signer", signer, evidence.Unavailable, "tcb"},
 	} {
-		t.Run(c.claim, func(t *testing.T) {
-			f := newFake(t)
-			c.edit(f)
-			got, err := f.verify()
-			wantRefused(t, got, err, evidence.Revoked, c.check)
-			cfg := f.config()
-			cfg.SkipRevocationUnsafe = true
-			got, err = f.verifyQuote(cfg, f.quote())
-			if err != nil || len(got.Skipped) != 1 || got.Skipped[0] != "revocation" {
-				t.Errorf("without revocation: %v", err)
-			}
-		})
+		for claim, edit := range c.forms {
+			t.Run(c.of+": "+claim, func(t *testing.T) {
+				s := simulate(n, tdx.PlatformCA)
+				reissue[c.of](s, edit)
+				got, err := s.verify(t)
+				wantRefused(t, got, err, c.reason, c.check)
+			})
+		}
 	}
-	// The lists of two issuers are not one: a serial number means nothing in the other's.
-	f := newFake(t)
-	f.rootCRL.RevokedCertificateEntries, f.pckCRL.RevokedCertificateEntries = revoke(f.pck), revoke(f.ca)
-	if _, err := f.verify(); err != nil {
+	maps.Copy(ca, names)
+	for claim, edit := range ca {
+		if v, err := tdx.NewVerifier(tdx.Config{Anchors: [][]byte{n.Certificate(tdxtest.Root, edit)}, Source: tdxtest.Set{}}); err == nil || v != nil {
+			t.Errorf("root: %s: %v", claim, err)
+		}
+	}
+}
+
+// Revocation is looked up by issuer, and where it is skipped the result says so.
+func TestRevocationIsOfOneIssuer(t *testing.T) {
+	n := newSimulatedIntel()
+	lists := func(s *simulated, root, pck *big.Int) {
+		s.list(tdx.RootCRLName(), tdxtest.CRL{Revoked: []*big.Int{root}})
+		s.list(s.listName(), tdxtest.CRL{By: tdxtest.PlatformCA, Revoked: []*big.Int{pck}})
+	}
+	pck := func(s *simulated) *big.Int { return new(big.Int).SetBytes(s.platform.PCK.Serial) }
+	s := simulate(n, tdx.PlatformCA)
+	lists(s, pck(s), serialOf(n, tdxtest.PlatformCA)) // each on the other's list
+	if _, err := s.verify(t); err != nil {
 		t.Errorf("serial numbers on the other's list: %v", err)
+	}
+	lists(s, serialOf(n, tdxtest.TCBSigning), big.NewInt(7))
+	got, err := s.verify(t)
+	wantRefused(t, got, err, evidence.Revoked, "tcb")
+	lists(s, serialOf(n, tdxtest.PlatformCA), pck(s))
+	s.cfg.SkipRevocationUnsafe = true
+	got, err = s.verify(t)
+	if err != nil || len(got.Skipped) != 1 || got.Skipped[0] != "revocation" {
+		t.Errorf("without revocation: %v", err)
 	}
 }

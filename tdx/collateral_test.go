@@ -12,6 +12,7 @@ import (
 	"github.com/teebroker/teebroker/evidence"
 	"github.com/teebroker/teebroker/tdx"
 	"github.com/teebroker/teebroker/tdx/internal/abi"
+	"github.com/teebroker/teebroker/tdx/tdxtest"
 )
 
 // What the Source may have that is none of the collateral asked for.
@@ -71,32 +72,6 @@ func TestVerifyRefusesCollateral(t *testing.T) {
 				t.Error(err)
 			}
 		})
-	}
-	for _, c := range []struct {
-		claim  string
-		issuer func(*fake) []byte
-	}{
-		{"no issuer", func(*fake) []byte { return nil }},
-		{"no root", func(f *fake) []byte { return pemOf(f.signer) }},
-		{"three", func(f *fake) []byte { return pemOf(f.signer, f.root, f.root) }},
-		{"another root", func(f *fake) []byte { return pemOf(f.signer, newFake(f.t).root) }},
-		{"a signer of another root", func(f *fake) []byte { return pemOf(newFake(f.t).signer, f.root) }},
-		{"an issuer that is too long", func(f *fake) []byte {
-			return append(append(pemOf(f.signer), bytes.Repeat([]byte("\n"), 16<<10)...), pemOf(f.root)...)
-		}},
-		{"the PCK CA", func(f *fake) []byte { return pemOf(f.ca, f.root) }},
-		{"the PCK", func(f *fake) []byte { return pemOf(f.pck, f.root) }},
-		{"garbage", func(*fake) []byte { return []byte("-----BEGIN CERTIFICATE-----\n") }},
-	} {
-		for _, name := range []string{info, identity} {
-			t.Run(name+" issued by "+c.claim, func(t *testing.T) {
-				f := newFake(t)
-				cfg := f.config()
-				cfg.Source.(files)[name][0].Issuer = c.issuer(f)
-				got, err := f.verifyQuote(cfg, f.quote())
-				wantRefused(t, got, err, evidence.Unavailable, "tcb")
-			})
-		}
 	}
 }
 
@@ -233,15 +208,15 @@ func TestVerifyRefusesAmbiguousDocuments(t *testing.T) {
 		claim string
 		c     evidence.Collateral
 	}{
-		{"a duplicate member", f.rawDocument("tcbInfo", bytes.Replace(body, []byte(`"id":`), []byte(`"id":"TDX","id":`), 1))},
-		{"a duplicate member in another case", f.rawDocument("tcbInfo", bytes.Replace(body, []byte(`"id":`), []byte(`"ID":"TDX","id":`), 1))},
-		{"invalid UTF-8", f.rawDocument("tcbInfo", bytes.Replace(body, []byte(`BIOS`), []byte("BIO\xff"), 1))},
-		{"a third member beside", edited(f.rawDocument("tcbInfo", body), `{"tcbInfo":`, `{"more":1,"tcbInfo":`)},
-		{"two documents", edited(f.rawDocument("tcbInfo", body), `{"tcbInfo":`, `{"tcbInfo":{},"tcbInfo":`)},
-		{"two signatures", edited(f.rawDocument("tcbInfo", body), `,"signature":`, `,"signature":"00","signature":`)},
-		{"another name", edited(f.rawDocument("tcbInfo", body), `{"tcbInfo":`, `{"TcbInfo":`)},
-		{"a short signature", edited(f.rawDocument("tcbInfo", body), `"}`, ``, `00"}`, ``)},
-		{"a signature that is a number", edited(f.rawDocument("tcbInfo", body), `,"signature":"`, `,"signature":1,"x":"`)},
+		{"a duplicate member", f.intel.Sign(tdxtest.MemberTCBInfo, bytes.Replace(body, []byte(`"id":`), []byte(`"id":"TDX","id":`), 1))},
+		{"a duplicate member in another case", f.intel.Sign(tdxtest.MemberTCBInfo, bytes.Replace(body, []byte(`"id":`), []byte(`"ID":"TDX","id":`), 1))},
+		{"invalid UTF-8", f.intel.Sign(tdxtest.MemberTCBInfo, bytes.Replace(body, []byte(`BIOS`), []byte("BIO\xff"), 1))},
+		{"a third member beside", edited(f.intel.Sign(tdxtest.MemberTCBInfo, body), `{"tcbInfo":`, `{"more":1,"tcbInfo":`)},
+		{"two documents", edited(f.intel.Sign(tdxtest.MemberTCBInfo, body), `{"tcbInfo":`, `{"tcbInfo":{},"tcbInfo":`)},
+		{"two signatures", edited(f.intel.Sign(tdxtest.MemberTCBInfo, body), `,"signature":`, `,"signature":"00","signature":`)},
+		{"another name", edited(f.intel.Sign(tdxtest.MemberTCBInfo, body), `{"tcbInfo":`, `{"TcbInfo":`)},
+		{"a short signature", edited(f.intel.Sign(tdxtest.MemberTCBInfo, body), `"}`, ``, `00"}`, ``)},
+		{"a signature that is a number", edited(f.intel.Sign(tdxtest.MemberTCBInfo, body), `,"signature":"`, `,"signature":1,"x":"`)},
 	} {
 		cfg := f.config()
 		cfg.Source.(files)[name] = []evidence.Collateral{c.c}
@@ -254,7 +229,7 @@ func TestVerifyRefusesAmbiguousDocuments(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := f.config()
-	cfg.Source.(files)[name] = []evidence.Collateral{f.rawDocument("tcbInfo", spaced.Bytes())}
+	cfg.Source.(files)[name] = []evidence.Collateral{f.intel.Sign(tdxtest.MemberTCBInfo, spaced.Bytes())}
 	if _, err := f.verifyQuote(cfg, f.quote()); err != nil {
 		t.Errorf("with white space: %v", err)
 	}
@@ -266,25 +241,30 @@ func edited(c evidence.Collateral, texts ...string) evidence.Collateral {
 	return c
 }
 
+// signs makes a byte of the TD report another one.
+func (f *fake) signs(at int, b byte) {
+	f.td.Edit = func(signed []byte) { signed[abi.BodyV5+at] = b }
+}
+
 func TestVerifyRefusesForeignEnclavesAndModules(t *testing.T) {
 	for _, c := range []struct {
 		claim, field string
 		edit         func(*fake)
 	}{
-		{"MISCSELECT", "MISCSELECT", func(f *fake) { f.qe[abi.QEMiscSelect] = 1 }},
-		{"an enclave under debug", "ATTRIBUTES", func(f *fake) { f.qe[abi.QEAttributes] |= 2 }},
-		{"an enclave of another signer", "MRSIGNER", func(f *fake) { f.qe[abi.QEMRSigner] ^= 1 }},
-		{"another enclave of Intel's", "ISVPRODID", func(f *fake) { f.qe[abi.QEISVProdID] = 1 }},
-		{"a module of another signer", "MRSIGNERSEAM", func(f *fake) { f.body[abi.MRSignerSEAM] = 1 }},
-		{"a module with attributes", "SEAMATTRIBUTES", func(f *fake) { f.body[abi.SEAMAttributes] = 1 }},
+		{"MISCSELECT", "MISCSELECT", func(f *fake) { f.platform.QE.MiscSelect[0] = 1 }},
+		{"an enclave under debug", "ATTRIBUTES", func(f *fake) { f.platform.QE.Attributes[0] |= 2 }},
+		{"an enclave of another signer", "MRSIGNER", func(f *fake) { f.platform.QE.MRSIGNER[0] ^= 1 }},
+		{"another enclave of Intel's", "ISVPRODID", func(f *fake) { f.platform.QE.ISVProdID = 1 }},
+		{"a module of another signer", "MRSIGNERSEAM", func(f *fake) { f.signs(abi.MRSignerSEAM, 1) }},
+		{"a module with attributes", "SEAMATTRIBUTES", func(f *fake) { f.signs(abi.SEAMAttributes, 1) }},
 		{"a module with attributes that the identity passes over", "SEAMATTRIBUTES", func(f *fake) {
-			f.body[abi.SEAMAttributes] = 1
+			f.signs(abi.SEAMAttributes, 1)
 			f.info["tdxModuleIdentities"].([]any)[0].(object)["attributesMask"] = strings.Repeat("00", 8)
 		}},
 		{"a module without attributes that its identity has", "SEAMATTRIBUTES", func(f *fake) {
 			f.info["tdxModuleIdentities"].([]any)[0].(object)["attributes"] = "0100000000000000"
 		}},
-		{"a module of another signer, of no known version", "MRSIGNERSEAM", func(f *fake) { f.body[abi.MRSignerSEAM], f.body[abi.SVNModuleVersion] = 1, 9 }},
+		{"a module of another signer, of no known version", "MRSIGNERSEAM", func(f *fake) { f.signs(abi.MRSignerSEAM, 1); f.platform.Launched[abi.SVNModuleVersion] = 9 }},
 	} {
 		t.Run(c.claim, func(t *testing.T) {
 			f := newFake(t)
@@ -303,7 +283,7 @@ func TestVerifyRefusesForeignEnclavesAndModules(t *testing.T) {
 	}
 	// Bits outside of the mask are free.
 	f := newFake(t)
-	f.qe[abi.QEAttributes], f.qe[abi.QEAttributes+8] = 0x15, 0xE7
+	f.platform.QE.Attributes[0], f.platform.QE.Attributes[8] = 0x11, 0xFF
 	if _, err := f.verify(); err != nil {
 		t.Errorf("attributes outside of the mask: %v", err)
 	}

@@ -79,9 +79,10 @@ func TestNewestCollateralCounts(t *testing.T) {
 	older := f.source()
 	ends["tcb of TCB Info"](f, today.Add(-time.Hour), today.AddDate(0, 0, 9))
 	f.info["tcbLevels"].([]any)[1].(object)["tcbStatus"] = "SWHardeningNeeded"
-	f.pckCRL.ThisUpdate, f.pckCRL.RevokedCertificateEntries = today.Add(-time.Hour), nil
+	f.pckCRL.ThisUpdate, f.pckCRL.Revoked = today.Add(-time.Hour), nil
 	newer := f.source()
-	f.pckCRL.ThisUpdate, f.pckCRL.RevokedCertificateEntries = today.Add(-time.Minute), revoke(f.pck)
+	f.pckCRL.ThisUpdate = today.Add(-time.Minute)
+	f.revokePCK()
 	revoking := f.source()
 	ends["tcb of TCB Info"](f, today.Add(time.Hour), today.AddDate(0, 0, 9))
 	future := f.source()
@@ -129,7 +130,7 @@ func TestRememberedCollateralIsJudgedAgain(t *testing.T) {
 	}
 	for _, name := range []string{tdx.TCBInfoName(fakeFMSPC), tdx.QEIdentityName()} {
 		issuer := source[name][0].Issuer
-		source[name][0].Issuer = pemOf(f.ca, f.root)
+		source[name][0].Issuer = tdxtest.PEM(f.intel.Certificate(tdxtest.PlatformCA, nil), f.intel.Anchors()[0])
 		got, err := v.Verify(t.Context(), ev, bound(t, raw))
 		wantRefused(t, got, err, evidence.Unavailable, "tcb")
 		source[name][0].Issuer = issuer
@@ -137,12 +138,12 @@ func TestRememberedCollateralIsJudgedAgain(t *testing.T) {
 	now = today.AddDate(0, 0, 25)
 	got, err := v.Verify(t.Context(), ev, bound(t, raw))
 	wantRefused(t, got, err, evidence.Stale, "tcb")
-	now = today.AddDate(6, 0, 0)
+	now = today.AddDate(7, 0, 0)
 	got, err = v.Verify(t.Context(), ev, bound(t, raw))
 	wantRefused(t, got, err, evidence.Stale, "validity")
 	now = today
-	f.pckCRL.RevokedCertificateEntries = revoke(f.pck)
-	source[tdx.PCKCRLName(f.kind)] = f.source()[tdx.PCKCRLName(f.kind)]
+	f.revokePCK()
+	source[tdx.PCKCRLName(tdx.PlatformCA)] = f.source()[tdx.PCKCRLName(tdx.PlatformCA)]
 	got, err = v.Verify(t.Context(), ev, bound(t, raw))
 	wantRefused(t, got, err, evidence.Revoked, "revocation")
 }
@@ -269,7 +270,7 @@ func TestTwoAnchors(t *testing.T) {
 	two.setStatus("ConfigurationNeeded")
 	two.qeLevels()[1].(object)["tcbStatus"] = "OutOfDate"
 	cfg := one.config()
-	cfg.Anchors = append(cfg.Anchors, two.root.cert.Raw)
+	cfg.Anchors = append(cfg.Anchors, two.intel.Anchors()[0])
 	merged := one.source()
 	for name, cs := range two.source() {
 		merged[name] = append(merged[name], cs...)

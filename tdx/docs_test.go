@@ -8,6 +8,7 @@ import (
 
 	"github.com/teebroker/teebroker/evidence"
 	"github.com/teebroker/teebroker/tdx"
+	"github.com/teebroker/teebroker/tdx/tdxtest"
 )
 
 func readDoc(t *testing.T, name string) string {
@@ -58,7 +59,7 @@ func TestDocsListEveryCheck(t *testing.T) {
 // nothing of those after it.
 func TestOutcomes(t *testing.T) {
 	f := newFake(t)
-	f.pckCRL.RevokedCertificateEntries = revoke(f.pck)
+	f.revokePCK()
 	want := evidence.UncheckedBindingUnsafe()
 	cfg := f.config()
 	cfg.SkipTCBUnsafe = true
@@ -79,7 +80,7 @@ func TestOutcomes(t *testing.T) {
 
 func TestClaimValues(t *testing.T) {
 	f := newFake(t)
-	f.body[120], f.body[123] = 0x11, 0x30 // DEBUG, HGS_PLUS_PROF; SEPT_VE_DISABLE, MIGRATABLE
+	f.td.Attributes = tdx.Debug | tdx.HGSPlusProf | tdx.SEPTVEDisable | tdx.Migratable
 	f.setQE(4)
 	got := map[string]evidence.Value{}
 	for name, value := range f.claims().All() {
@@ -122,7 +123,7 @@ func TestClaimValues(t *testing.T) {
 // What is not said of a TD or a platform is not claimed.
 func TestAbsentClaims(t *testing.T) {
 	f := newFake(t)
-	f.version = 4
+	f.td.Version = 4
 	f.setCA(tdx.ProcessorCA)
 	cfg := f.config()
 	cfg.SkipTCBUnsafe = true
@@ -167,14 +168,15 @@ func TestNamesOf(t *testing.T) {
 		check("half of "+name, cs[0].Data[:len(cs[0].Data)/2])
 	}
 	f.setCA(tdx.ProcessorCA)
-	check("list of the Processor CA", f.list(f.ca, f.pckCRL).Data, tdx.PCKCRLName(tdx.ProcessorCA))
-	signer := f.issue(f.root, caTemplate("Another CA", 0))
-	check("list of another CA", f.list(signer, f.pckCRL).Data)
+	check("list of the Processor CA", f.intel.SignCRL(f.pckCRL).Data, tdx.PCKCRLName(tdx.ProcessorCA))
+	another := f.pckCRL
+	another.Edit = func(l *tdxtest.TBSCertList) { l.Issuer = tdxtest.Name("Another CA") }
+	check("list of another CA", f.intel.SignCRL(another).Data)
 	delete(f.info, "tdxModule")
-	check("TCB Info of SGX", f.document("tcbInfo", f.info).Data)
+	check("TCB Info of SGX", f.document(tdxtest.MemberTCBInfo, f.info).Data)
 	f.identity["id"] = "QE"
-	check("identity of another enclave", f.document("enclaveIdentity", f.identity).Data)
+	check("identity of another enclave", f.document(tdxtest.MemberQEIdentity, f.identity).Data)
 	check("nothing", nil)
-	check("a certificate", f.root.cert.Raw)
+	check("a certificate", f.intel.Anchors()[0])
 	check("too long", make([]byte, 2<<20))
 }

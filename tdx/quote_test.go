@@ -76,10 +76,10 @@ func TestParseQuoteRefuses(t *testing.T) {
 	put := func(at int, bs ...byte) func([]byte) []byte {
 		return func(b []byte) []byte { copy(b[at:], bs); return b }
 	}
-	n := len(f.signed())            // where the size of the signature data is
-	cert := n + 4 + 64 + 64         // type and size of the certification data
-	auth := cert + 6 + 384 + 64     // size of the authentication data
-	inner := auth + 2 + len(f.auth) // type and size of the inner certification data
+	n := abi.BodyV5 + abi.TD15Size // where the size of the signature data is
+	cert := n + 4 + 64 + 64        // type and size of the certification data
+	auth := cert + 6 + 384 + 64    // size of the authentication data
+	inner := auth + 2 + 32         // type and size of the inner certification data
 	const m, u = evidence.Malformed, evidence.Unsupported
 	for _, c := range []struct {
 		claim        string
@@ -140,17 +140,22 @@ func TestParseQuoteRefuses(t *testing.T) {
 // Each field is read from where it is, and every other byte left alone.
 func TestQuoteFields(t *testing.T) {
 	f := newFake(t)
-	for i := range f.body {
-		f.body[i] = byte(i*7 + i>>8)
+	var body []byte
+	f.td.Edit = func(signed []byte) {
+		copy(signed[abi.UserData:], "twenty bytes of user")
+		body = signed[abi.BodyV5:]
+		for i := range body {
+			body[i] = byte(i*7 + i>>8)
+		}
+		body = bytes.Clone(body)
 	}
-	copy(f.header[abi.UserData:], "twenty bytes of user")
 	q, err := tdx.ParseQuote(f.quote())
 	if err != nil {
 		t.Fatal(err)
 	}
 	is := func(name string, got []byte, at int) {
 		t.Helper()
-		if !bytes.Equal(got, f.body[at:at+len(got)]) {
+		if !bytes.Equal(got, body[at:at+len(got)]) {
 			t.Errorf("%s is %x", name, got)
 		}
 	}
@@ -227,7 +232,7 @@ func TestQuoteIsAView(t *testing.T) {
 func FuzzParseQuote(f *testing.F) {
 	k := newFake(f)
 	f.Add(k.quote())
-	k.version = abi.V4
+	k.td.Version = abi.V4
 	f.Add(append(k.quote(), 0, 0, 0))
 	f.Add(testdata.RawQuote)
 	f.Add([]byte{})

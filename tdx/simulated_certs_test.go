@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"math/big"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,6 +32,9 @@ func certificateFaults() []fault {
 		{"none", evidence.Malformed, chain(func([]byte) []byte { return nil })},
 		{"two", evidence.Malformed, chain(func(c []byte) []byte { return c[:bytes.LastIndex(c, []byte("-----BEGIN"))] })},
 		{"four", evidence.Malformed, chain(func(c []byte) []byte { return append(c, c[bytes.LastIndex(c, []byte("-----BEGIN")):]...) })},
+		{"a malformed one before", evidence.Malformed, chain(func(c []byte) []byte {
+			return append([]byte("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"), c...)
+		})},
 		{"text before", evidence.Malformed, chain(func(c []byte) []byte { return append([]byte("x\n"), c...) })},
 		{"text between", evidence.Malformed, chain(func(c []byte) []byte { return bytes.Replace(c, end, append(slices.Clone(end), "x\n"...), 1) })},
 		{"text after", evidence.Malformed, chain(func(c []byte) []byte { return append(c, 'x') })},
@@ -83,6 +87,9 @@ func chainFaults() []fault {
 		}},
 		{"a PCK that the other CA signed", evidence.Untrusted, func(s *simulated) {
 			s.leaf(func(c *tdxtest.Certificate) { c.By = tdxtest.ProcessorCA })
+		}},
+		{"a PCK that the root signed", evidence.Untrusted, func(s *simulated) {
+			s.leaf(func(c *tdxtest.Certificate) { c.Issuer, c.By = tdxtest.Name(abi.NameRoot), tdxtest.Root })
 		}},
 		{"a PCK that names another issuer", evidence.Untrusted, func(s *simulated) {
 			s.leaf(func(c *tdxtest.Certificate) { c.Issuer = tdxtest.Name(abi.NameProcessorCA) })
@@ -145,6 +152,12 @@ func profileFaults(t *testing.T) []fault {
 		{"data behind the SGX extension", evidence.Untrusted, leaf(func(c *tdxtest.Certificate) {
 			c.SGX, c.Extensions = nil, append(c.Extensions, der.Extension(abi.SGXExtension, false, []byte{0x30, 0, 5, 0}))
 		})},
+		{"an SGX extension of no bytes", evidence.Untrusted, leaf(func(c *tdxtest.Certificate) {
+			c.SGX, c.Extensions = nil, append(c.Extensions, der.Extension(abi.SGXExtension, false, nil))
+		})},
+		{"an SGX extension cut short", evidence.Untrusted, leaf(func(c *tdxtest.Certificate) {
+			c.SGX, c.Extensions = nil, append(c.Extensions, der.Extension(abi.SGXExtension, false, []byte{0x30, 0x81, 0x80, 0x30, 0}))
+		})},
 		{"of the Platform CA without a platform instance", evidence.Untrusted, leaf(func(c *tdxtest.Certificate) { c.SGX = c.SGX[:5] })},
 		{"of the Processor CA with one", evidence.Untrusted, func(s *simulated) {
 			sgx := tdxtest.Members(s.platform.PCK)
@@ -186,11 +199,17 @@ func memberFaults() []fault {
 			add("with a zero byte too many", m.ID, as(2, 2, 0, 1))
 			add("as ENUMERATED", m.ID, as(10, 1, 1))
 			add("huge", m.ID, as(2, 9, 1, 0, 0, 0, 0, 0, 0, 0, 1))
+			add("of no bytes", m.ID, as(2, 0))
+			add("of a class of its own", m.ID, as(0x82, 1, 1))
+			if !strings.HasSuffix(m.ID, ".2.17") { // PCESVN, which has two bytes
+				add("256", m.ID, as(2, 2, 1, 0))
+			}
 		case m.Value[0] == 0x0A: // ENUMERATED
 			add("not defined", m.ID, as(10, 1, 3))
 			add("as INTEGER", m.ID, as(2, 1, 1))
 		case m.Value[0] == 0x01: // BOOLEAN
 			add("neither true nor false", m.ID, as(1, 1, 1))
+			add("of two bytes", m.ID, as(1, 2, 0, 0xFF))
 			add("as INTEGER", m.ID, as(2, 1, 1))
 		}
 	}

@@ -237,6 +237,13 @@ func originFaults(d signedDocument) []fault {
 		{"with half a signature", evidence.Unavailable, data(func(b []byte) []byte { return append(b[:len(b)-66], `"}`...) })},
 		{"without chain", evidence.Unavailable, issuer(func(*simulated) []byte { return nil })},
 		{"without root", evidence.Unavailable, issuer(func(s *simulated) []byte { return tdxtest.PEM(s.intel.Certificate(tdxtest.TCBSigning, nil)) })},
+		{"with three certificates", evidence.Unavailable, issuer(func(s *simulated) []byte {
+			return tdxtest.PEM(s.intel.Certificate(tdxtest.TCBSigning, nil), root(s), root(s))
+		})},
+		{"with a chain that is too long", evidence.Unavailable, issuer(func(s *simulated) []byte {
+			return slices.Concat(tdxtest.PEM(s.intel.Certificate(tdxtest.TCBSigning, nil)), bytes.Repeat([]byte("\n"), 16<<10), tdxtest.PEM(root(s)))
+		})},
+		{"with a chain that is none", evidence.Unavailable, issuer(func(*simulated) []byte { return []byte("-----BEGIN CERTIFICATE-----\n") })},
 		{"under another root", evidence.Unavailable, issuer(func(s *simulated) []byte {
 			return tdxtest.PEM(s.intel.Certificate(tdxtest.TCBSigning, nil), newSimulatedIntel().Certificate(tdxtest.Root, nil))
 		})},

@@ -2,10 +2,14 @@ package tdx_test
 
 import (
 	"bytes"
+	"context"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/pem"
 	"fmt"
 	"math/big"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/teebroker/teebroker/evidence"
@@ -46,6 +50,7 @@ func faults(t *testing.T) map[string][]fault {
 			}},
 		},
 		"size": {
+			{"nothing", evidence.Malformed, after(func([]byte) []byte { return nil })},
 			{"half a header", evidence.Malformed, after(func(q []byte) []byte { return q[:abi.HeaderSize/2] })},
 			{"more than a quote may have", evidence.Malformed, after(func(q []byte) []byte { return append(q, make([]byte, tdx.MaxQuoteSize+1-len(q))...) })},
 		},
@@ -100,6 +105,11 @@ func faults(t *testing.T) map[string][]fault {
 			{"a bit of the body", evidence.BadSignature, after(func(q []byte) []byte { q[abi.BodyV4+abi.RTMR0] ^= 1; return q })},
 			{"a bit of the signature", evidence.BadSignature, data(func(d *tdxtest.SignatureData) { d.Signature[0] ^= 1 })},
 			{"zeros", evidence.BadSignature, data(func(d *tdxtest.SignatureData) { clear(d.Signature) })},
+			{"by another platform", evidence.BadSignature, func(s *simulated) {
+				var sig []byte
+				s.intel.Platform(tdx.PlatformCA).Quote(tdxtest.TD{Data: func(d *tdxtest.SignatureData) { sig = d.Signature }}, simulatedBinding(t))
+				data(func(d *tdxtest.SignatureData) { d.Signature = sig })(s)
+			}},
 			{"by the PCK", evidence.BadSignature, data(func(d *tdxtest.SignatureData) { d.Signature = d.QESignature })},
 			{"of another version", evidence.BadSignature, func(s *simulated) {
 				var sig []byte
@@ -199,18 +209,29 @@ func dataFaults() []fault {
 	return fs
 }
 
-// Every check finds its faults, for the right reason, and has some.
+// panics is a Source that must not be asked.
+type panics struct{}
+
+func (panics) Get(context.Context, string) ([]evidence.Collateral, error) {
+	panic("the Source is asked about evidence that is refused")
+}
+
+// Every check finds its faults, for the right reason, and has some. The Source is
+// asked only about evidence that is authentic.
 func TestEveryFaultIsRefused(t *testing.T) {
 	n := newSimulatedIntel()
-	all := faults(t)
+	all, asked := faults(t), false
 	for _, c := range tdx.Checks() {
+		asked = asked || c.Name == "revocation"
 		if len(all[c.Name]) == 0 {
 			t.Errorf("no fault for check %q", c.Name)
 		}
 		for _, f := range all[c.Name] {
 			t.Run(c.Name+"/"+f.name, func(t *testing.T) {
 				s := simulate(n, tdx.PlatformCA)
-				f.make(s)
+				if f.make(s); !asked {
+					s.source = panics{}
+				}
 				got, err := s.verify(t)
 				wantRefused(t, got, err, f.reason, c.Name)
 			})
@@ -240,6 +261,16 @@ func TestHarmlessIsAccepted(t *testing.T) {
 	}
 }
 
+// authentication makes the quoting enclave report the key with other authentication
+// data.
+func (s *simulated) authentication(auth []byte) {
+	var key []byte
+	s.platform.Quote(tdxtest.TD{Data: func(d *tdxtest.SignatureData) { key = d.Key }}, evidence.UncheckedBindingUnsafe())
+	sum := sha256.Sum256(slices.Concat(key, auth))
+	s.td.QE = func(report []byte) { copy(report[abi.QEReportData:], sum[:]) }
+	data(func(d *tdxtest.SignatureData) { d.QEAuth = auth })(s)
+}
+
 func harmless() []fault {
 	now := simulatedNow()
 	return []fault{
@@ -266,6 +297,28 @@ func harmless() []fault {
 			s.identity(func(q *tdxtest.QEIdentity) { q.NextUpdate = now.Add(-hours(2)) })
 			s.list(s.listName(), tdxtest.CRL{By: tdxtest.PlatformCA, NextUpdate: now.Add(-hours(2))})
 			s.list(tdx.RootCRLName(), tdxtest.CRL{NextUpdate: now.Add(-hours(2))})
+		}},
+		{name: "no authentication data", make: func(s *simulated) { s.authentication(nil) }},
+		{name: "much authentication data", make: func(s *simulated) { s.authentication(make([]byte, 65535)) }},
+		{name: "FMSPC in lower case", make: func(s *simulated) {
+			s.info(func(i *tdxtest.TCBInfo) { i.FMSPC = strings.ToLower(i.FMSPC) })
+		}},
+		{name: "members that Intel adds", make: func(s *simulated) {
+			for _, d := range signedDocuments() {
+				d.text(`"version":`, `"more":{"x":[1,null]},"version":`)(s)
+			}
+		}},
+		{name: "documents with white space", make: func(s *simulated) {
+			for _, d := range signedDocuments() {
+				d.text(`"version":`, " \t\"version\"\r\n:")(s)
+				s.set[d.name(s)][0].Data = append(s.set[d.name(s)][0].Data, " \r\n"...)
+			}
+		}},
+		{name: "lists in PEM", make: func(s *simulated) {
+			for _, name := range []string{s.listName(), tdx.RootCRLName()} {
+				text := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: s.set[name][0].Data})
+				s.set[name][0].Data = append(text, "  \n"...)
+			}
 		}},
 		{name: "the least evaluation number", make: func(s *simulated) { s.cfg.MinEvaluationDataNumber = tdxtest.EvaluationDataNumber }},
 		{name: "an earlier set, without a floor", make: func(s *simulated) { s.number(1) }},

@@ -14,61 +14,10 @@ func (f *fake) top() object          { return f.levels()[1].(object) }
 func (f *fake) module() object       { return f.info["tdxModuleIdentities"].([]any)[0].(object) }
 func (f *fake) moduleLevels() []any  { return f.module()["tcbLevels"].([]any) }
 func (f *fake) qeLevels() []any      { return f.identity["tcbLevels"].([]any) }
-func (f *fake) setQE(svn byte)       { f.qe[abi.QEISVSVN] = svn }
-func (f *fake) setModule(svn byte)   { f.body[abi.TEETCBSVN] = svn }
+func (f *fake) setQE(svn uint16)     { f.platform.QE.ISVSVN = svn }
+func (f *fake) setModule(svn byte)   { f.platform.Launched[abi.SVNModule] = svn }
 func (f *fake) setStatus(s string)   { f.top()["tcbStatus"] = s }
-func (f *fake) setRunning(b ...byte) { copy(f.body[abi.TEETCBSVN2:], b) }
-
-// Every cell of how platform, module and quoting enclave converge. What runs is
-// what was launched, so no relaunch is of use.
-func TestConvergence(t *testing.T) {
-	const u, s, c, cs, o, oc, r, n = tdx.UpToDate, tdx.SWHardeningNeeded, tdx.ConfigurationNeeded, tdx.ConfigurationAndSWHardeningNeeded, tdx.OutOfDate, tdx.OutOfDateConfigurationNeeded, tdx.Revoked, tdx.NotSupported
-	parts := []tdx.Status{u, o, r, n}
-	for _, row := range []struct {
-		platform tdx.Status
-		with     [4]tdx.Status // a part that is UpToDate, OutOfDate, Revoked, NotSupported
-	}{
-		{u, [4]tdx.Status{u, o, r, n}},
-		{s, [4]tdx.Status{s, o, r, n}},
-		{c, [4]tdx.Status{c, oc, r, n}},
-		{cs, [4]tdx.Status{cs, oc, r, n}},
-		{o, [4]tdx.Status{o, o, r, n}},
-		{oc, [4]tdx.Status{oc, oc, r, n}},
-		{r, [4]tdx.Status{r, r, r, n}},
-		{n, [4]tdx.Status{n, n, n, n}},
-	} {
-		for i, module := range parts {
-			for j, qe := range parts {
-				f := newFake(t)
-				f.setPlatform(row.platform)
-				f.moduleLevels()[0].(object)["tcbStatus"] = string(tdx.Revoked)
-				f.module()["tcbLevels"] = append(f.moduleLevels(), level("OutOfDate", "2024-06-01", object{"isvsvn": 3}))
-				f.setModule([]byte{5, 3, 2, 1}[i])
-				f.setRunning(f.body[abi.TEETCBSVN])
-				f.setQE([]byte{6, 4, 1, 0}[j])
-				// A part counts once, whichever it is.
-				want := row.with[max(i, j)]
-				got := f.claims().TCB
-				if got.Platform.Status != row.platform || got.Module.Status != module || got.QE.Status != qe {
-					t.Errorf("parts are %s, %s, %s; want %s, %s, %s", got.Platform.Status, got.Module.Status, got.QE.Status, row.platform, module, qe)
-				}
-				if got.Status != want {
-					t.Errorf("platform %s, module %s, QE %s: %s, want %s", row.platform, module, qe, got.Status, want)
-				}
-			}
-		}
-	}
-}
-
-// setPlatform makes the level that the platform reaches one of a status.
-func (f *fake) setPlatform(s tdx.Status) {
-	if s == tdx.NotSupported {
-		f.info["tcbLevels"] = f.levels()[1:]
-		tcbOf(f.levels()[0].(object))["pcesvn"] = 0x1235
-		return
-	}
-	f.setStatus(string(s))
-}
+func (f *fake) setRunning(b ...byte) { copy(f.platform.Running[:], b) }
 
 // Which level a platform reaches.
 func TestPlatformLevel(t *testing.T) {
@@ -85,21 +34,21 @@ func TestPlatformLevel(t *testing.T) {
 		}, o},
 		{"PCESVN short by its low byte", func(f *fake) { tcbOf(f.top())["pcesvn"] = 0x1235 }, o},
 		{"PCESVN reached by its high byte", func(f *fake) { tcbOf(f.top())["pcesvn"] = 0x0FFF }, u},
-		{"microcode short", func(f *fake) { f.body[abi.TEETCBSVN+abi.SVNMicrocode] = 2 }, o},
+		{"microcode short", func(f *fake) { f.platform.Launched[abi.SVNMicrocode] = 2 }, o},
 		{"the last TDX component short", func(f *fake) {
 			tcbOf(f.top())["tdxtcbcomponents"] = append(svns(5, 0, 3)[:15], object{"svn": 1})
 		}, o},
 		{"from module version 1 the first two components mean nothing", func(f *fake) { tcbOf(f.top())["tdxtcbcomponents"] = svns(200, 200, 3) }, u},
-		{"module version 0 needs the first", func(f *fake) { f.version = abi.V4; copy(f.body, []byte{4, 0, 3}) }, o},
-		{"module version 0 has it", func(f *fake) { f.version = abi.V4; copy(f.body, []byte{5, 0, 3}) }, u},
-		{"below all", func(f *fake) { f.body[abi.TEETCBSVN+abi.SVNMicrocode] = 0 }, n},
+		{"module version 0 needs the first", func(f *fake) { f.td.Version = abi.V4; copy(f.platform.Launched[:], []byte{4, 0, 3}) }, o},
+		{"module version 0 has it", func(f *fake) { f.td.Version = abi.V4; copy(f.platform.Launched[:], []byte{5, 0, 3}) }, u},
+		{"below all", func(f *fake) { f.platform.Launched[abi.SVNMicrocode] = 0 }, n},
 		{"an SVN of 255 is more than 254", func(f *fake) {
 			tcbOf(f.top())["sgxtcbcomponents"] = svns(3, 3, 2, 2, 4, 1, 0, 255)
 		}, u},
 	} {
 		f := newFake(t)
 		c.edit(f)
-		f.setRunning(f.body[:16]...)
+		f.setRunning(f.platform.Launched[:]...)
 		if got := f.claims().TCB; got.Platform.Status != c.want || got.Status != c.want {
 			t.Errorf("%s: %s, together %s; want %s", c.claim, got.Platform.Status, got.Status, c.want)
 		}
@@ -120,8 +69,8 @@ func TestModuleLevel(t *testing.T) {
 		{"of no known version", 255, 2, tdx.NotSupported},
 	} {
 		f := newFake(t)
-		copy(f.body, []byte{c.svn, c.version, 3})
-		f.setRunning(f.body[:16]...)
+		copy(f.platform.Launched[:], []byte{c.svn, c.version, 3})
+		f.setRunning(f.platform.Launched[:]...)
 		if got := f.claims().TCB; got.Module.Status != c.want || got.Status != c.want {
 			t.Errorf("%s: %s, together %s; want %s", c.claim, got.Module.Status, got.Status, c.want)
 		}
@@ -147,7 +96,7 @@ func TestRelaunch(t *testing.T) {
 		want  tdx.Status
 	}{
 		{"module updated", func(*fake) {}, tdx.RelaunchAdvised},
-		{"microcode updated too", func(f *fake) { f.body[abi.SVNMicrocode] = 2; f.setRunning(5, 1, 3) }, tdx.RelaunchAdvised},
+		{"microcode updated too", func(f *fake) { f.platform.Launched[abi.SVNMicrocode] = 2; f.setRunning(5, 1, 3) }, tdx.RelaunchAdvised},
 		{"another version of the module, with an identity", func(f *fake) {
 			v3 := object{}
 			for k, v := range f.module() {
@@ -164,27 +113,27 @@ func TestRelaunch(t *testing.T) {
 		{"platform needs configuration", func(f *fake) { f.setStatus("ConfigurationNeeded") }, tdx.RelaunchAdvisedConfigurationNeeded},
 		{"platform needs both", func(f *fake) { f.setStatus("ConfigurationAndSWHardeningNeeded") }, tdx.RelaunchAdvisedConfigurationNeeded},
 		{"the launch was of a configuration", func(f *fake) {
-			f.body[abi.SVNMicrocode] = 2
+			f.platform.Launched[abi.SVNMicrocode] = 2
 			f.setRunning(5, 1, 3)
 			f.levels()[0].(object)["tcbStatus"] = "OutOfDateConfigurationNeeded"
 		}, tdx.RelaunchAdvisedConfigurationNeeded},
 		{"the platform needs configuration, the launch was of a level that does not", func(f *fake) {
 			f.setStatus("ConfigurationNeeded")
-			f.body[abi.SVNMicrocode] = 2
+			f.platform.Launched[abi.SVNMicrocode] = 2
 		}, tdx.RelaunchAdvisedConfigurationNeeded},
 		{"module not updated", func(f *fake) { f.setRunning(4, 1, 3) }, tdx.OutOfDate},
 		{"microcode that runs is too low", func(f *fake) { f.setRunning(5, 1, 2) }, tdx.OutOfDate},
 		{"the platform itself is out of date", func(f *fake) { tcbOf(f.top())["pcesvn"] = 0x1235 }, tdx.OutOfDate},
-		{"the module was up to date, the microcode not", func(f *fake) { f.setModule(5); f.body[abi.SVNMicrocode] = 2 }, tdx.OutOfDate},
+		{"the module was up to date, the microcode not", func(f *fake) { f.setModule(5); f.platform.Launched[abi.SVNMicrocode] = 2 }, tdx.OutOfDate},
 		{"the module is revoked", func(f *fake) { f.moduleLevels()[0].(object)["tcbStatus"] = "Revoked" }, tdx.Revoked},
 		{"the module is of no level", func(f *fake) { f.setModule(1) }, tdx.NotSupported},
 		{"the platform is revoked", func(f *fake) { f.setStatus("Revoked") }, tdx.Revoked},
 		{"QE out of date", func(f *fake) { f.setQE(4) }, tdx.OutOfDate},
 		{"QE revoked", func(f *fake) { f.setQE(1) }, tdx.Revoked},
 		{"QE of no level", func(f *fake) { f.setQE(0) }, tdx.NotSupported},
-		{"TD report 1.0 can't tell", func(f *fake) { f.bodyType = abi.BodyTD10 }, tdx.OutOfDate},
+		{"TD report 1.0 can't tell", func(f *fake) { f.td.Body = tdx.TD10 }, tdx.OutOfDate},
 		{"TD report 1.0 can't tell, whatever the floor", func(f *fake) {
-			f.bodyType = abi.BodyTD10
+			f.td.Body = tdx.TD10
 			tcbOf(f.top())["tdxtcbcomponents"] = svns()
 		}, tdx.OutOfDate},
 	} {
@@ -238,9 +187,9 @@ func TestDates(t *testing.T) {
 
 func TestAdvisories(t *testing.T) {
 	f := newFake(t)
-	f.body[abi.SVNMicrocode] = 2
+	f.platform.Launched[abi.SVNMicrocode] = 2
 	f.setModule(4)
-	f.setRunning(f.body[:16]...)
+	f.setRunning(f.platform.Launched[:]...)
 	f.moduleLevels()[0].(object)["advisoryIDs"] = []any{"INTEL-SA-00003", "INTEL-SA-00001"}
 	f.qeLevels()[1].(object)["advisoryIDs"] = []any{"INTEL-SA-00004"} // also where UpToDate
 	tcb := f.claims().TCB
@@ -265,7 +214,7 @@ func TestShortfalls(t *testing.T) {
 			f.info["tcbLevels"] = append(f.levels(), level("UpToDate", "2025-05-01", object{"sgxtcbcomponents": svns(9), "pcesvn": 0, "tdxtcbcomponents": svns()}))
 		}, nil, nil},
 		{
-			"microcode", func(f *fake) { f.body[abi.SVNMicrocode] = 2 },
+			"microcode", func(f *fake) { f.platform.Launched[abi.SVNMicrocode] = 2 },
 			[]string{"tdxtcbcomponents[2] (BIOS): 2, needs 3: bios or microcode"},
 			[]tdx.Update{tdx.UpdateFirmware},
 		},
@@ -282,17 +231,17 @@ func TestShortfalls(t *testing.T) {
 			[]tdx.Update{tdx.UpdateModule},
 		},
 		{
-			"module of version 0", func(f *fake) { copy(f.body, []byte{3, 0, 3}); f.setRunning(3, 0, 3) },
+			"module of version 0", func(f *fake) { copy(f.platform.Launched[:], []byte{3, 0, 3}); f.setRunning(3, 0, 3) },
 			[]string{"tdxtcbcomponents[0] (BIOS): 3, needs 5: tdx module"},
 			[]tdx.Update{tdx.UpdateModule},
 		},
 		{
-			"module of no known version", func(f *fake) { copy(f.body, []byte{3, 9, 3}) },
+			"module of no known version", func(f *fake) { copy(f.platform.Launched[:], []byte{3, 9, 3}) },
 			[]string{"tdxModuleIdentities.id (TDX_09): 9, needs 1: tdx module"},
 			[]tdx.Update{tdx.UpdateModule},
 		},
 		{
-			"module of no known version, on a platform that is short", func(f *fake) { copy(f.body, []byte{3, 9, 2}) },
+			"module of no known version, on a platform that is short", func(f *fake) { copy(f.platform.Launched[:], []byte{3, 9, 2}) },
 			[]string{"tdxtcbcomponents[2] (BIOS): 2, needs 3: bios or microcode", "tdxModuleIdentities.id (TDX_09): 9, needs 1: tdx module"},
 			[]tdx.Update{tdx.UpdateFirmware, tdx.UpdateModule},
 		},
@@ -302,7 +251,7 @@ func TestShortfalls(t *testing.T) {
 			[]tdx.Update{tdx.UpdateModule},
 		},
 		{
-			"relaunch", func(f *fake) { copy(f.body, []byte{4, 1, 2}) },
+			"relaunch", func(f *fake) { copy(f.platform.Launched[:], []byte{4, 1, 2}) },
 			[]string{"tdxtcbcomponents[2] (BIOS): 2, needs 3: relaunch", "tdxModuleIdentities.isvsvn: 4, needs 5: relaunch"},
 			[]tdx.Update{tdx.Relaunch},
 		},
@@ -312,7 +261,7 @@ func TestShortfalls(t *testing.T) {
 			[]tdx.Update{tdx.UpdateQE},
 		},
 		{
-			"on no level", func(f *fake) { f.body[abi.SVNMicrocode] = 0 },
+			"on no level", func(f *fake) { f.platform.Launched[abi.SVNMicrocode] = 0 },
 			[]string{"tdxtcbcomponents[2] (BIOS): 0, needs 3: bios or microcode"},
 			[]tdx.Update{tdx.UpdateFirmware},
 		},
