@@ -11,13 +11,14 @@ package fetch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/internal/flight"
 	"github.com/teebroker/teebroker/internal/lru"
 )
 
@@ -68,8 +69,7 @@ type Client struct {
 	budget *budget
 	failed *lru.Cache[string, failure]
 
-	mu      sync.Mutex
-	flights map[string]*flight // by Name
+	flights flight.Group[evidence.Collateral] // by Name
 }
 
 // New returns a Client, or an error that names the field of cfg at fault.
@@ -98,20 +98,11 @@ func New(cfg Config) (*Client, error) {
 		cfg.Attempts = DefaultAttempts
 	}
 	return &Client{
-		cfg:     cfg,
-		http:    httpClient(cfg.Client),
-		budget:  &budget{every: cfg.Every, burst: cfg.Burst},
-		failed:  lru.New[string, failure](maxFailures),
-		flights: map[string]*flight{},
+		cfg:    cfg,
+		http:   httpClient(cfg.Client),
+		budget: &budget{every: cfg.Every, burst: cfg.Burst},
+		failed: lru.New[string, failure](maxFailures),
 	}, nil
-}
-
-// flight is one Request on its way, and after done is closed what came of it.
-type flight struct {
-	done   chan struct{}
-	answer evidence.Collateral
-	err    error
-	landed bool // there is an answer or an error that holds for everybody
 }
 
 // Get returns the answer to r. Those who ask for one Name at a time share it, and
@@ -119,60 +110,28 @@ type flight struct {
 //
 // Get returns at the end of ctx, also if others go on.
 func (c *Client) Get(ctx context.Context, r Request) (evidence.Collateral, error) {
-	for {
-		if err := ctx.Err(); err != nil {
-			return evidence.Collateral{}, c.fail(0, err)
-		}
-		if err := c.remembered(r.Name); err != nil {
-			return evidence.Collateral{}, err
-		}
-		f, leads := c.join(r.Name)
-		if leads {
-			c.lead(ctx, r, f)
-			return f.answer, f.err
-		}
-		select {
-		case <-ctx.Done():
-			return evidence.Collateral{}, c.fail(0, ctx.Err())
-		case <-f.done:
-			if f.landed {
-				return f.answer, f.err
-			}
-			// Whoever led ran out of time, which is nothing to the others.
-		}
+	answer, err := c.flights.Do(ctx, r.Name, func() (evidence.Collateral, bool, error) { return c.lead(ctx, r) })
+	if err != nil && !errors.As(err, new(*Error)) {
+		err = c.fail(0, err) // ctx ended
 	}
+	return answer, err
 }
 
-// join returns the flight for name, and whether the caller has to lead it.
-func (c *Client) join(name string) (*flight, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if f := c.flights[name]; f != nil {
-		return f, false
+// lead asks for all who wait for r.Name. What it returns holds for them, unless it
+// is this caller who ran out of time.
+func (c *Client) lead(ctx context.Context, r Request) (answer evidence.Collateral, final bool, _ error) {
+	if err := c.remembered(r.Name); err != nil {
+		return answer, true, err
 	}
-	f := &flight{done: make(chan struct{})}
-	c.flights[name] = f
-	return f, true
-}
-
-// lead fills f, also if Accept panics.
-func (c *Client) lead(ctx context.Context, r Request, f *flight) {
-	defer func() {
-		c.mu.Lock()
-		delete(c.flights, r.Name)
-		c.mu.Unlock()
-		close(f.done)
-	}()
 	answer, err := c.try(ctx, r)
 	if err == nil {
-		f.answer, f.landed = answer, true
 		c.forget(r.Name)
-		return
+		return answer, true, nil
 	}
-	f.err, f.landed = err, !err.own
-	if f.landed && !err.saved {
+	if !err.own && !err.saved {
 		c.remember(r.Name, err)
 	}
+	return answer, !err.own, err
 }
 
 // try makes attempts until one answers, or none is left.
