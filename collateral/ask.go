@@ -10,6 +10,27 @@ import (
 	"github.com/teebroker/teebroker/evidence"
 )
 
+// miss asks upstream for what is not at hand, unless another does.
+func (c *Cache) miss(ctx context.Context, name string, now time.Time) ([]evidence.Collateral, error) {
+	led := false
+	got, err := c.misses.Do(ctx, name, func() ([]evidence.Collateral, bool, error) {
+		led = true
+		answer, due := c.at(name, now) // another may have got it meanwhile
+		if due {
+			c.rest(name)
+		}
+		if answer != nil {
+			return answer, true, nil
+		}
+		answer, err := c.fetch(ctx, name, now)
+		return answer, true, err
+	})
+	if err != nil && !led && ctx.Err() == nil {
+		return c.fetch(ctx, name, now)
+	}
+	return got, err
+}
+
 // fetch asks upstream for what is not at hand.
 func (c *Cache) fetch(ctx context.Context, name string, now time.Time) ([]evidence.Collateral, error) {
 	got, on, err := c.ask(ctx, name, now)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/internal/flight"
 	"github.com/teebroker/teebroker/snp"
 )
 
@@ -80,8 +81,9 @@ type CacheConfig struct {
 // Status is looked for again when it is a day old, or a quarter of its remaining
 // time if that is less, and what is at hand is used until it ends: an outage of
 // hours is not felt. There are no goroutines: one Get in a while takes up to five
-// seconds longer, unless [Cache.Refresh] is called often enough. Several Gets that
-// miss at once all ask upstream: Sources that ask a vendor should make one of them.
+// seconds longer, unless [Cache.Refresh] is called often enough. Of several Gets
+// that miss one name at a time one asks upstream; if it fails the others ask for
+// themselves, as it may have had less time than they.
 type Cache struct {
 	cfg   CacheConfig
 	trust *trust
@@ -93,6 +95,8 @@ type Cache struct {
 	status  *list.List // likewise
 	stats   Stats
 	floor   uint64 // evaluation number that is served
+
+	misses flight.Group[[]evidence.Collateral] // by name
 
 	storedFloor uint64 // as the directory has it
 	loading     bool   // not all that is held is known yet
@@ -199,7 +203,7 @@ func (c *Cache) Get(ctx context.Context, name string) ([]evidence.Collateral, er
 	}
 	switch {
 	case answer == nil:
-		return c.fetch(ctx, name, now)
+		return c.miss(ctx, name, now)
 	case due:
 		wait, cancel := context.WithTimeout(ctx, refreshWait)
 		defer cancel()
