@@ -11,6 +11,7 @@ import (
 	"github.com/teebroker/teebroker/guest"
 	"github.com/teebroker/teebroker/internal/sealed"
 	"github.com/teebroker/teebroker/keywrap"
+	"github.com/teebroker/teebroker/nonce"
 )
 
 // confirms remembers the confirm key of each Commit.
@@ -58,6 +59,20 @@ func TestConfirmKey(t *testing.T) {
 		if c.keys[2*i+1] != nil {
 			t.Error("a redelivery has a confirm key")
 		}
+	}
+}
+
+// Clients of older profiles get the secret and nothing else.
+func TestNoConfirmKey(t *testing.T) {
+	c := &confirms{}
+	w := newWorld(t, func(cfg *teebroker.Config) { c.Ledger, cfg.Ledger = cfg.Ledger, c })
+	w.authorize(nil)
+	a, err := w.broker.Attest(t.Context(), w.legacy(nonce.ProfileSVSM, w.key(keywrap.JWEP521), honest()))
+	w.check(err)
+	_, err = w.broker.Fetch(t.Context(), a, "kbs/key/1")
+	w.check(err)
+	if len(c.keys) != 1 || c.keys[0] != nil {
+		t.Errorf("committed %x", c.keys)
 	}
 }
 

@@ -49,9 +49,11 @@ func (b *Broker) commit(ctx context.Context, a *Attestation, from *blob, g Grant
 	kind, r := KindRedelivery, Response{Release: terms.Release, Sealed: terms.Sealed}
 	if terms.Release == [16]byte{} {
 		var err error
-		g.ConfirmKey = make([]byte, sealed.ConfirmKeySize)
-		defer clear(g.ConfirmKey)
-		rand.Read(g.ConfirmKey)
+		if g.Profile == nonce.ProfileV1 {
+			g.ConfirmKey = make([]byte, sealed.ConfirmKeySize)
+			defer clear(g.ConfirmKey)
+			rand.Read(g.ConfirmKey)
+		}
 		if kind, r, err = b.seal(ctx, a, from, g); err != nil {
 			return Response{}, err
 		}

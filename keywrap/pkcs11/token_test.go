@@ -15,6 +15,8 @@ import (
 	"sync"
 	"testing"
 
+	p11 "github.com/miekg/pkcs11"
+
 	"github.com/teebroker/teebroker/keywrap"
 	"github.com/teebroker/teebroker/keywrap/pkcs11"
 )
@@ -218,10 +220,18 @@ func TestWrongPIN(t *testing.T) {
 	}
 	back()
 	write("0000", 0o600)
+	tried := 0
 	for range 20 {
-		if _, err := o.Open(t.Context(), box, []byte("info")); !errors.Is(err, pkcs11.ErrPIN) {
+		_, err := o.Open(t.Context(), box, []byte("info"))
+		if !errors.Is(err, pkcs11.ErrPIN) {
 			t.Error(err)
 		}
+		if said := p11.Error(0); errors.As(err, &said) {
+			tried++
+		}
+	}
+	if tried != 1 {
+		t.Errorf("the token was asked %d times", tried)
 	}
 	write(pin, 0o600)
 	if got, err := o.Open(t.Context(), box, []byte("info")); err != nil || string(got) != "secret" {
@@ -277,6 +287,22 @@ func TestContext(t *testing.T) {
 	}
 	if _, err := pkcs11.Open(over, s.config(nil)); err == nil {
 		t.Error("opened")
+	}
+	// Somebody else has the only session.
+	free := token.Occupy()
+	waiting, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() {
+		_, err := o.Open(waiting, sealed(t, o, "secret"), []byte("info"))
+		done <- err
+	}()
+	cancel()
+	if err := <-done; !errors.Is(err, pkcs11.ErrToken) || !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	free()
+	if got, err := o.Open(t.Context(), sealed(t, o, "secret"), []byte("info")); err != nil || string(got) != "secret" {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 
