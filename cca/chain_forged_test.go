@@ -146,3 +146,26 @@ func TestLargeRSAKey(t *testing.T) {
 		wantRefused(t, got, err, evidence.Malformed, "anchor")
 	}
 }
+
+// Every bit of a token with certificates counts, of those that no signature of the
+// token is over as well: what they say is signed by who issued them.
+func TestFlippedBitsOfCertificates(t *testing.T) {
+	a, p := newAuthority(t), ccatest.NewPlatform()
+	p.Key = newKey(t, elliptic.P256())
+	der := a.issue(leaf(), a.cert, &p.Key.PublicKey)
+	p.Chain, p.Thumbprint = [][]byte{der}, false
+	v := newVerifier(t, cca.Config{Authorities: []cca.Authority{{Certificate: a.cert.Raw, Implementations: evidence.Anything[cca.ImplementationID]()}}})
+	ev := p.Token(ccatest.Realm{}, evidence.Binding{})
+	if _, err := v.Verify(t.Context(), ev, evidence.UncheckedBindingUnsafe()); err != nil {
+		t.Fatal(err)
+	}
+	raw := ev.Raw
+	from := bytes.Index(raw, der)
+	for bit := 8 * (from - 8); bit < 8*(from+len(der)); bit += 3 {
+		ev.Raw = bytes.Clone(raw)
+		ev.Raw[bit/8] ^= 1 << (bit % 8)
+		if _, err := v.Verify(t.Context(), ev, evidence.UncheckedBindingUnsafe()); err == nil {
+			t.Errorf("bit %d flipped: accepted", bit-8*from)
+		}
+	}
+}
