@@ -238,15 +238,14 @@ func (rv *ReferenceValues) graced(t TCB, at time.Time) Status {
 	return s
 }
 
-// withConfiguration returns s with the platform having to be set up otherwise.
+// withConfiguration returns s, if it demands no update, with the platform having to
+// be set up otherwise.
 func withConfiguration(s Status) Status {
 	switch s {
 	case UpToDate:
 		return ConfigurationNeeded
 	case SWHardeningNeeded:
 		return ConfigurationAndSWHardeningNeeded
-	case OutOfDate:
-		return OutOfDateConfigurationNeeded
 	}
 	return s
 }

@@ -6,6 +6,9 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 
@@ -121,7 +124,7 @@ func TestVerifyRefusesDocuments(t *testing.T) {
 		"info: another PCEID":                func(f *fake) { f.info["pceId"] = "0001" },
 		"info: no module":                    func(f *fake) { delete(f.info, "tdxModule") },
 		"info: no levels":                    func(f *fake) { f.info["tcbLevels"] = []any{} },
-		"info: too many levels":              func(f *fake) { f.info["tcbLevels"] = make300(levels(f.info)[0]) },
+		"info: too many levels":              func(f *fake) { f.info["tcbLevels"] = platformLevels(257) },
 		"info: two levels of one TCB":        func(f *fake) { f.info["tcbLevels"] = append(levels(f.info), levels(f.info)[0]) },
 		"info: 15 components":                func(f *fake) { tcbOf(first(f.info))["sgxtcbcomponents"] = svns()[1:] },
 		"info: 17 components":                func(f *fake) { tcbOf(first(f.info))["tdxtcbcomponents"] = append(svns(), object{"svn": 0}) },
@@ -132,11 +135,11 @@ func TestVerifyRefusesDocuments(t *testing.T) {
 		"info: null for an object":           func(f *fake) { first(f.info)["tcb"] = nil },
 		"info: an advisory that is no name":  func(f *fake) { first(f.info)["advisoryIDs"] = []any{"INTEL\n"} },
 		"info: an advisory that is too long": func(f *fake) { first(f.info)["advisoryIDs"] = []any{strings.Repeat("A", 65)} },
-		"info: too many advisories":          func(f *fake) { first(f.info)["advisoryIDs"] = make300("INTEL-SA-1") },
+		"info: too many advisories":          func(f *fake) { first(f.info)["advisoryIDs"] = slices.Repeat([]any{"INTEL-SA-1"}, 257) },
 		"module: another name":               func(f *fake) { module(f)["id"] = "TDX-01" },
 		"module: no digits":                  func(f *fake) { module(f)["id"] = "TDX_" },
 		"module: twice":                      func(f *fake) { f.info["tdxModuleIdentities"] = []any{module(f), module(f)} },
-		"module: too many":                   func(f *fake) { f.info["tdxModuleIdentities"] = make300(module(f)) },
+		"module: too many":                   func(f *fake) { f.info["tdxModuleIdentities"] = modules(f, 65) },
 		"module: SWHardeningNeeded":          func(f *fake) { first(module(f))["tcbStatus"] = "SWHardeningNeeded" },
 		"module: mrsigner of another size":   func(f *fake) { module(f)["mrsigner"] = "00" },
 		"module: attributes not hexadecimal": func(f *fake) { module(f)["attributes"] = "zz00000000000000" },
@@ -172,7 +175,7 @@ func TestVerifyRefusesDocuments(t *testing.T) {
 	}
 	for part, of := range map[string]func(*fake) object{"module": module, "identity": identity} {
 		cases[part+": no levels"] = func(f *fake) { delete(of(f), "tcbLevels") }
-		cases[part+": too many levels"] = func(f *fake) { of(f)["tcbLevels"] = make300(first(of(f))) }
+		cases[part+": too many levels"] = func(f *fake) { of(f)["tcbLevels"] = enclaveLevels(257) }
 		cases[part+": two levels of one svn"] = func(f *fake) { of(f)["tcbLevels"] = append(levels(of(f)), first(of(f))) }
 		cases[part+": no isvsvn"] = func(f *fake) { first(of(f))["tcb"] = object{} }
 	}
@@ -188,10 +191,51 @@ func TestVerifyRefusesDocuments(t *testing.T) {
 
 func tcbOf(level object) object { return level["tcb"].(object) }
 
-func make300(x any) []any {
-	list := make([]any, 300)
+// platformLevels returns n different levels of a platform, as short as can be.
+func platformLevels(n int) []any {
+	none := slices.Repeat([]any{object{"svn": 0}}, 16)
+	return listOf(n, func(i int) any {
+		return level("UpToDate", "2025-01-01", object{"sgxtcbcomponents": none, "pcesvn": i, "tdxtcbcomponents": none})
+	})
+}
+
+// enclaveLevels returns n different levels of an enclave or module.
+func enclaveLevels(n int) []any {
+	return listOf(n, func(i int) any { return level("UpToDate", "2025-01-01", object{"isvsvn": i}) })
+}
+
+// modules returns n identities of different versions, of which one is that of f.
+func modules(f *fake, n int) []any {
+	one := f.info["tdxModuleIdentities"].([]any)[0].(object)
+	return listOf(n, func(i int) any {
+		m := maps.Clone(one)
+		m["id"] = fmt.Sprintf("TDX_%02X", i)
+		return m
+	})
+}
+
+// As much as there may be is taken.
+func TestLimitsOfDocuments(t *testing.T) {
+	for claim, edit := range map[string]func(*fake){
+		"levels":         func(f *fake) { f.info["tcbLevels"] = platformLevels(256) },
+		"modules":        func(f *fake) { f.info["tdxModuleIdentities"] = modules(f, 64) },
+		"module levels":  func(f *fake) { f.module()["tcbLevels"] = enclaveLevels(256) },
+		"QE levels":      func(f *fake) { f.identity["tcbLevels"] = enclaveLevels(256) },
+		"advisories":     func(f *fake) { f.top()["advisoryIDs"] = slices.Repeat([]any{"INTEL-SA-1"}, 256) },
+		"advisory names": func(f *fake) { f.top()["advisoryIDs"] = []any{strings.Repeat("A", 64)} },
+	} {
+		f := newFake(t)
+		edit(f)
+		if _, err := f.verify(); err != nil {
+			t.Errorf("%s: %v", claim, err)
+		}
+	}
+}
+
+func listOf(n int, element func(i int) any) []any {
+	list := make([]any, n)
 	for i := range list {
-		list[i] = x
+		list[i] = element(i)
 	}
 	return list
 }
@@ -216,6 +260,7 @@ func TestVerifyRefusesAmbiguousDocuments(t *testing.T) {
 		{"two signatures", edited(f.intel.Sign(tdxtest.MemberTCBInfo, body), `,"signature":`, `,"signature":"00","signature":`)},
 		{"another name", edited(f.intel.Sign(tdxtest.MemberTCBInfo, body), `{"tcbInfo":`, `{"TcbInfo":`)},
 		{"a short signature", edited(f.intel.Sign(tdxtest.MemberTCBInfo, body), `"}`, ``, `00"}`, ``)},
+		{"a signature that is no number", notHex(f.intel.Sign(tdxtest.MemberTCBInfo, body))},
 		{"a signature that is a number", edited(f.intel.Sign(tdxtest.MemberTCBInfo, body), `,"signature":"`, `,"signature":1,"x":"`)},
 	} {
 		cfg := f.config()
@@ -238,6 +283,12 @@ func TestVerifyRefusesAmbiguousDocuments(t *testing.T) {
 // edited replaces texts in a document after it was signed.
 func edited(c evidence.Collateral, texts ...string) evidence.Collateral {
 	c.Data = []byte(strings.NewReplacer(texts...).Replace(string(c.Data)))
+	return c
+}
+
+// notHex makes the last digit of the signature none.
+func notHex(c evidence.Collateral) evidence.Collateral {
+	c.Data[len(c.Data)-len(`x"}`)] = 'x'
 	return c
 }
 

@@ -203,6 +203,7 @@ func tcbCases() []testCase {
 		{"OutOfDateGrace", "relaunch advised, too short", parts(RelaunchAdvised, UpToDate, OutOfDate, UpToDate), grace(day), "tdx.tcb.status; tdx.tcb.module.date"},
 		{"OutOfDateGrace", "configuration for what runs now", parts(RelaunchAdvisedConfigurationNeeded, OutOfDate, OutOfDate, UpToDate), grace(100 * day), "tdx.tcb.status"},
 		{"OutOfDateGrace", "configuration for what runs now, in the list", parts(RelaunchAdvisedConfigurationNeeded, OutOfDate, OutOfDate, UpToDate), grace(100*day, ConfigurationNeeded), ""},
+		{"OutOfDateGrace", "configuration for both, in the list", parts(RelaunchAdvisedConfigurationNeeded, ConfigurationNeeded, OutOfDate, UpToDate), grace(100*day, ConfigurationNeeded), ""},
 		{"OutOfDateGrace", "both for what runs now", parts(RelaunchAdvisedConfigurationNeeded, SWHardeningNeeded, OutOfDate, UpToDate), grace(100*day, SWHardeningNeeded, ConfigurationNeeded), "tdx.tcb.status"},
 		{"OutOfDateGrace", "both for what runs now, in the list", parts(RelaunchAdvisedConfigurationNeeded, SWHardeningNeeded, OutOfDate, UpToDate), grace(100*day, ConfigurationAndSWHardeningNeeded), ""},
 		{"OutOfDateGrace", "an unknown module runs now", parts(NotSupported, UpToDate, OutOfDate, UpToDate), grace(100 * day), "tdx.tcb.status"},
