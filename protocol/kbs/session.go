@@ -119,16 +119,16 @@ func cookie(r *http.Request) string {
 	return c.Value
 }
 
-// row is the key of the session row that a cookie or token names. A store never
-// sees either, so that reading it opens nothing.
-func row(kind, value string) string {
-	sum := sha256.Sum256([]byte("teebroker/kbs/" + kind + "\x00" + value))
+// row is the key of the session row that a cookie or token names to the guests of
+// this tenant. A store never sees either, so that reading it opens nothing.
+func (h *Handler) row(kind, value string) string {
+	sum := sha256.Sum256([]byte("teebroker/kbs/" + kind + "\x00" + h.cfg.Tenant + "\x00" + value))
 	return "kbs-" + kind + "-" + hex.EncodeToString(sum[:])
 }
 
 // remember makes session and token name the kept Attestation.
 func (h *Handler) remember(ctx context.Context, session, token, kept string, until time.Time) error {
-	for _, key := range []string{row("cookie", session), row("token", token)} {
+	for _, key := range []string{h.row("cookie", session), h.row("token", token)} {
 		if err := h.cfg.Kept.Put(ctx, key, []byte(kept), until); err != nil {
 			return fmt.Errorf("kbs: session: %w: %w", teebroker.Unavailable, err)
 		}
@@ -140,9 +140,9 @@ func (h *Handler) remember(ctx context.Context, session, token, kept string, unt
 func (h *Handler) attestation(r *http.Request) (*teebroker.Attestation, error) {
 	key := ""
 	if id := cookie(r); id != "" {
-		key = row("cookie", id)
+		key = h.row("cookie", id)
 	} else if token, ok := bearer(r); ok {
-		key = row("token", token)
+		key = h.row("token", token)
 	} else {
 		return nil, &refusal{status: http.StatusUnauthorized, kind: kindToken, code: teebroker.Gone, detail: "no session: attest first"}
 	}

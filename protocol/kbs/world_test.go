@@ -1,6 +1,7 @@
 package kbs_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -45,11 +46,15 @@ type world struct {
 	now     time.Time
 	broker  *teebroker.Broker
 	handler *kbs.Handler
+	cfg     kbs.Config
 	refused []error // as Config.Refused got them
 }
 
 // vendor is one for all tests: its keys take long to make.
 var vendor = sync.OnceValue(snptest.NewAMD)
+
+// chip is of that vendor.
+var chip = sync.OnceValue(func() *snptest.Chip { return vendor().Chip(snp.Milan) })
 
 func newWorld(t testing.TB, edit func(*world, *teebroker.Config, *kbs.Config)) *world {
 	t.Helper()
@@ -83,6 +88,7 @@ func newWorld(t testing.TB, edit func(*world, *teebroker.Config, *kbs.Config)) *
 	w.broker, err = teebroker.New(bc)
 	w.check(err)
 	hc.Broker = w.broker
+	w.cfg = hc
 	w.handler, err = kbs.New(hc)
 	w.check(err)
 	w.register(svsm, teebroker.LaunchClaim{Name: "snp.measurement", Want: measurement[:]}, nonce.ProfileSVSM, "vtpm/state")
@@ -144,12 +150,18 @@ func (w *world) authorize(id [16]byte, p nonce.Profile, purposes ...string) {
 
 // send sends one request, with headers as pairs of name and value.
 func (w *world) send(method, target, body string, headers ...string) *httptest.ResponseRecorder {
-	w.Helper()
-	r := httptest.NewRequestWithContext(w.Context(), method, target, strings.NewReader(body))
+	r := httptest.NewRequestWithContext(context.Background(), method, target, strings.NewReader(body))
 	for i := 0; i+1 < len(headers); i += 2 {
 		r.Header.Add(headers[i], headers[i+1])
 	}
 	answer := httptest.NewRecorder()
 	w.handler.ServeHTTP(answer, r)
 	return answer
+}
+
+func must(w *world, cfg kbs.Config) *kbs.Handler {
+	w.Helper()
+	h, err := kbs.New(cfg)
+	w.check(err)
+	return h
 }

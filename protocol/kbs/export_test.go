@@ -1,0 +1,4 @@
+package kbs
+
+// FromSNP puts a report together again.
+var FromSNP = fromSNP
