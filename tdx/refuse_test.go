@@ -15,9 +15,11 @@ import (
 )
 
 // Every bit of a quote counts, but for the dress of the certificates: what their
-// PEM decodes to is verified, not how it is written.
+// PEM decodes to is verified, not how it is written. That makes these bits exempt:
+// those of base64 that stand before "=" and mean nothing, and those that make of a
+// line end another white space.
 func TestVerifyRefusesEveryFlippedBit(t *testing.T) {
-	for name, step := range map[string]int{"dstack_quote_report_v4": 1, "gtg_sample_v5": 7} {
+	for name, step := range map[string]int{"dstack_quote_report_v4": 1, "gtg_sample_v5": 7} { // in the certificates
 		g := genuineQuote(t, name)
 		raw := g.raw(t)
 		v := newVerifier(t, tdx.Config{Anchors: tdx.Intel(), Source: genuineSet(t, benchSet, fmspcOf(t, g.FMSPC)), Time: at(g.with(t, benchSet).UseTime)})
@@ -26,7 +28,10 @@ func TestVerifyRefusesEveryFlippedBit(t *testing.T) {
 			t.Fatal(err)
 		}
 		chain, free := bytes.Index(raw, []byte("-----BEGIN")), 0
-		for bit := 0; bit < 8*len(raw); bit += step {
+		for bit := range 8 * len(raw) {
+			if bit/8 >= chain && bit%step != 0 {
+				continue
+			}
 			bad := bytes.Clone(raw)
 			bad[bit/8] ^= 1 << (bit % 8)
 			if _, err := v.Verify(t.Context(), evidence.Evidence{Format: tdx.Format, Raw: bad}, want); err != nil {
