@@ -151,7 +151,7 @@ func (rv *ReferenceValues) appraiseTCB(c *Claims, ms *refvalues.Mismatches) {
 func (rv *ReferenceValues) appraiseFloors(c *Claims, ms *refvalues.Mismatches) {
 	family, model, stepping, _ := c.CPU()
 	named := false
-	for _, f := range rv.Floors {
+	for f := range rv.floors {
 		if f.Family == family && f.hasModel(model) && f.Steppings.Has(stepping) {
 			named = true
 			minimum(ms, c, f.Minimum)
@@ -168,7 +168,7 @@ func (f Floor) hasModel(model uint8) bool { return f.MinModel <= model && model 
 func (rv *ReferenceValues) noFloor(ms *refvalues.Mismatches, family, model, stepping uint8) {
 	var families, models, steppings []evidence.Value
 	modelNamed := false
-	for _, f := range rv.Floors {
+	for f := range rv.floors {
 		families = append(families, refvalues.NumberValue(f.Family))
 		if f.Family != family {
 			continue

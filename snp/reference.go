@@ -30,6 +30,12 @@ type ReferenceValues struct {
 	// refused; all Floors that name it must be met.
 	Floors []Floor
 
+	// TCBFloors are Floors as data, which count as those in Floors. Rows that are
+	// [Unconfirmed] count only with AllowUnconfirmedFloors: a processor that no other
+	// row names is then accepted by a number that nobody looked up.
+	TCBFloors              TCBFloors
+	AllowUnconfirmedFloors bool
+
 	// V2Floors are minimum TCBs for reports of version 2, which do not name
 	// their processor. A Line that is not here is refused in version 2: its
 	// floor has to hold for every stepping at once.

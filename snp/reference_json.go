@@ -25,7 +25,7 @@ func DecodeReferenceValues(object []byte, partial bool) (ReferenceValues, error)
 		return ReferenceValues{}, fmt.Errorf("snp: reference values: %w", err)
 	}
 	// Floors that somebody wrote are not waived by those that nobody wrote.
-	rv.AllowAnyTCB = rv.AllowAnyTCB && (has["allow_any_tcb"] || !has["floors"])
+	rv.AllowAnyTCB = rv.AllowAnyTCB && (has["allow_any_tcb"] || !has["floors"] && !has["tcb_floors"])
 	rv.AllowAnyV2TCB = rv.AllowAnyV2TCB && (has["allow_any_v2_tcb"] || !has["v2_floors"])
 	return rv, nil
 }
@@ -72,6 +72,8 @@ func (rv *ReferenceValues) members() []refvalues.Member {
 		{Name: "deny_chips", Decode: refvalues.List(&rv.DenyChips, chipOf)},
 		{Name: "csps", Decode: refvalues.Set(&rv.CSPs, cspOf)},
 		{Name: "floors", Decode: refvalues.List(&rv.Floors, floorOf)},
+		{Name: "tcb_floors", Decode: refvalues.Value(&rv.TCBFloors, tcbFloorsOf)},
+		{Name: "allow_unconfirmed_floors", Decode: refvalues.Value(&rv.AllowUnconfirmedFloors, refvalues.Plain)},
 		{Name: "v2_floors", Decode: refvalues.List(&rv.V2Floors, lineFloorOf)},
 		{Name: "allow_any_tcb", Decode: refvalues.Value(&rv.AllowAnyTCB, refvalues.Plain)},
 		{Name: "allow_any_v2_tcb", Decode: refvalues.Value(&rv.AllowAnyV2TCB, refvalues.Plain)},
@@ -149,14 +151,17 @@ func unnamedPlatformBit(raw json.RawMessage) (PlatformInfo, error) {
 
 // floorOf decodes a Floor. Its processors must be of one Line, which is that of
 // its TCBs.
-func floorOf(raw json.RawMessage) (f Floor, err error) {
+func floorOf(raw json.RawMessage) (Floor, error) { return floorWith(raw) }
+
+// floorWith decodes a Floor that has more members.
+func floorWith(raw json.RawMessage, more ...refvalues.Member) (f Floor, err error) {
 	var tcbs rawMinimum
-	if err := refvalues.Whole(raw, append([]refvalues.Member{
+	if err := refvalues.Whole(raw, append(append([]refvalues.Member{
 		{Name: "family", Decode: refvalues.Value(&f.Family, refvalues.Plain)},
 		{Name: "min_model", Decode: refvalues.Value(&f.MinModel, refvalues.Plain)},
 		{Name: "max_model", Decode: refvalues.Value(&f.MaxModel, refvalues.Plain)},
 		{Name: "steppings", Decode: refvalues.Set(&f.Steppings, refvalues.Plain)},
-	}, tcbs.members()...)); err != nil {
+	}, tcbs.members()...), more...)); err != nil {
 		return Floor{}, err
 	}
 	line := lineOf(f.Family, f.MinModel)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/teebroker/teebroker/evidence"
 )
@@ -15,8 +16,14 @@ import (
 const (
 	minimumJSON = `"reported":{"fmc":2,"bootloader":3,"tee":4,"firmware":5,"microcode":6},"committed":"*","launch":{"fmc":0,"bootloader":0,"tee":0,"firmware":0,"microcode":1}`
 	milanJSON   = `"reported":{"bootloader":3,"tee":4,"firmware":5,"microcode":6},"committed":"*","launch":"*"`
-	floorJSON   = `{"family":26,"min_model":2,"max_model":17,"steppings":[1],` + minimumJSON + `}`
-	v2JSON      = `{"line":"Milan",` + milanJSON + `}`
+	bareFloor   = `"family":26,"min_model":2,"max_model":17,"steppings":[1],` + minimumJSON
+	floorJSON   = `{` + bareFloor + `}`
+	rowsJSON    = `[{` + bareFloor + `,"bulletin":"AMD-SB-3019","confirmed":"bulletin","note":"read on 2026-05-30"},` +
+		`{` + bareFloor + `,"bulletin":"AMD-SB-3020","confirmed":"release-notes","note":"PI 1.0.0.9"},` +
+		`{` + bareFloor + `,"bulletin":"AMD-SB-3027","confirmed":"unconfirmed","note":"a blog"}]`
+	tcbFloorsJSON = `{"tcb_floors":"teebroker/1","name":"amd","version":"3","date":"2026-06-01","rows":` + rowsJSON + `}`
+
+	v2JSON = `{"line":"Milan",` + milanJSON + `}`
 )
 
 // octets returns the hexadecimal of n bytes, the first of which is b.
@@ -28,6 +35,14 @@ func TestDecodeMembers(t *testing.T) {
 	type rv = ReferenceValues
 	lowest := TCB{Line: Turin}
 	floor := Floor{0x1A, 2, 0x11, evidence.OneOf[uint8](1), Minimum{turinTCB, lowest, TCB{Line: Turin, Microcode: 1}}}
+	tcbFloors := TCBFloors{
+		Name: "amd", Version: "3", Date: time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC),
+		Rows: []TCBFloor{
+			{floor, "AMD-SB-3019", ByBulletin, "read on 2026-05-30"},
+			{floor, "AMD-SB-3020", ByReleaseNotes, "PI 1.0.0.9"},
+			{floor, "AMD-SB-3027", Unconfirmed, "a blog"},
+		},
+	}
 	lineFloor := LineFloor{Milan, Minimum{milanTCB, TCB{Line: Milan}, TCB{Line: Milan}}}
 	tests := []struct {
 		name, json string
@@ -50,6 +65,8 @@ func TestDecodeMembers(t *testing.T) {
 		{"csps", `["CN=csp"]`, func(r *rv) { r.CSPs = evidence.OneOf("CN=csp") }},
 		{"floors", `[` + floorJSON + `]`, func(r *rv) { r.Floors, r.AllowAnyTCB = []Floor{floor}, false }},
 		{"floors", `[]`, func(r *rv) { r.Floors, r.AllowAnyTCB = []Floor{}, false }},
+		{"tcb_floors", tcbFloorsJSON, func(r *rv) { r.TCBFloors, r.AllowAnyTCB = tcbFloors, false }},
+		{"allow_unconfirmed_floors", `true`, func(r *rv) { r.AllowUnconfirmedFloors = true }},
 		{"v2_floors", `[` + v2JSON + `]`, func(r *rv) { r.V2Floors, r.AllowAnyV2TCB = []LineFloor{lineFloor}, false }},
 		{"v2_floors", `[]`, func(r *rv) { r.V2Floors, r.AllowAnyV2TCB = []LineFloor{}, false }},
 		{"allow_any_tcb", `true`, func(r *rv) { r.AllowAnyTCB = true }},

@@ -230,6 +230,14 @@ func TestReferenceValues(t *testing.T) {
 		{"AllowAnyV2TCB", "not for version 5", nil, func(r *rv) { r.Floors, r.AllowAnyV2TCB = nil, true }, "snp.cpu.family"},
 		{"AllowAnyV2TCB", "not for version 1", func(f *fields) { milanV2(f); f.put32(abi.Version, 1) }, func(r *rv) { atMilan(r); r.AllowAnyV2TCB = true }, "snp.version: got 1, want at least 2"},
 
+		{"TCBFloors", "a row that is met", nil, func(r *rv) { r.Floors, r.TCBFloors.Rows = nil, []TCBFloor{row(1, 6, ByBulletin)} }, ""},
+		{"TCBFloors", "a row that is not", nil, func(r *rv) { r.TCBFloors.Rows = []TCBFloor{row(1, 7, ByBulletin)} }, "snp.tcb.reported.microcode: got 6, want at least 7"},
+		{"TCBFloors", "a row of another stepping", nil, func(r *rv) { r.Floors, r.TCBFloors.Rows = nil, []TCBFloor{row(2, 6, ByBulletin)} }, "snp.cpu.stepping: got 1, want one of [2]"},
+		{"AllowUnconfirmedFloors", "not asked for", nil, func(r *rv) { r.Floors, r.TCBFloors.Rows = nil, []TCBFloor{row(1, 6, Unconfirmed)} }, "snp.cpu.family"},
+		{"AllowUnconfirmedFloors", "asked for", nil, func(r *rv) {
+			r.Floors, r.TCBFloors.Rows, r.AllowUnconfirmedFloors = nil, []TCBFloor{row(1, 6, Unconfirmed)}, true
+		}, ""},
+
 		{"AllowDebug", "debug", func(f *fields) { f.policy(Debug) }, nil, "snp.policy.debug: got true, want equal false"},
 		{"AllowDebug", "debug, allowed", func(f *fields) { f.policy(Debug) }, func(r *rv) { r.AllowDebug = true }, ""},
 		{"AllowDebug", "not used", nil, func(r *rv) { r.AllowDebug = true }, ""},
