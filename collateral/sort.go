@@ -28,23 +28,25 @@ type found struct {
 
 type candidate struct {
 	data   []byte
+	issuer []byte // of a list that came with it
 	issued time.Time
 }
 
 // add adds all that file holds, which may be of a Cache. It returns the names that file answers to, sorted.
 func (f *found) add(file []byte) []string {
+	var issuer []byte
 	if r, err := decode(file); err == nil {
 		for _, c := range certificatesOf(r.Issuer) {
 			f.addIssuer(c.Raw)
 		}
-		file = r.Data
+		file, issuer = r.Data, r.Issuer
 	}
 	var all []string
 	for _, object := range objects(file) {
 		f.addIssuer(object)
 		names := append(snp.NamesOf(object), tdx.NamesOf(object)...)
 		for _, name := range names {
-			f.named[name] = append(f.named[name], candidate{object, issued(object)})
+			f.named[name] = append(f.named[name], candidate{object, issuer, issued(object)})
 		}
 		all = append(all, names...)
 	}
@@ -73,20 +75,20 @@ func (f *found) sorted() (Fixed, error) {
 		})
 		cs = slices.CompactFunc(cs, func(a, b candidate) bool { return bytes.Equal(a.data, b.data) })
 		for _, c := range cs {
-			sorted[name] = append(sorted[name], f.withIssuers(c.data)...)
+			sorted[name] = append(sorted[name], f.withIssuers(c)...)
 		}
 	}
 	return sorted, nil
 }
 
-// withIssuers returns data with each chain that signed it, or alone: a document
+// withIssuers returns c with each chain that signed it, or as it came: a document
 // whose chain is missing is there, and a Verifier says what it lacks.
-func (f *found) withIssuers(data []byte) (cs []evidence.Collateral) {
-	for _, chain := range tdx.TCBIssuers(data, f.issuers) {
-		cs = append(cs, evidence.Collateral{Data: data, Issuer: chain})
+func (f *found) withIssuers(c candidate) (cs []evidence.Collateral) {
+	for _, chain := range tdx.TCBIssuers(c.data, f.issuers) {
+		cs = append(cs, evidence.Collateral{Data: c.data, Issuer: chain})
 	}
 	if cs == nil {
-		return []evidence.Collateral{{Data: data}}
+		return []evidence.Collateral{{Data: c.data, Issuer: c.issuer}}
 	}
 	return cs
 }

@@ -184,7 +184,7 @@ func TestDirOfCache(t *testing.T) {
 			t.Errorf("%s: %d candidates", name, len(got))
 		}
 	}
-	for _, name := range []string{infoName, qeName} { // with their chains
+	for _, name := range []string{infoName, qeName, pckName} { // with their chains
 		if got, err := files.Get(t.Context(), name); err != nil || len(got[0].Issuer) == 0 {
 			t.Errorf("%s: %v", name, err)
 		}
