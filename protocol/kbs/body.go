@@ -117,17 +117,39 @@ type octets []byte
 
 // UnmarshalJSON implements [json.Unmarshaler].
 func (o *octets) UnmarshalJSON(b []byte) error {
-	var list []uint16
-	if err := strictjson.Unmarshal(b, &list); err != nil {
-		return err
+	out, err := parseOctets(b)
+	if err == nil {
+		*o = out
 	}
-	out := make(octets, len(list))
-	for i, v := range list {
-		if v > 0xff {
-			return errors.New("not a byte")
+	return err
+}
+
+// parseOctets reads by hand what reflection would take longest to read of a body.
+func parseOctets(b []byte) ([]byte, error) {
+	wrong := errors.New("not a list of bytes")
+	b = bytes.TrimSpace(b)
+	if len(b) < 2 || b[0] != '[' || b[len(b)-1] != ']' {
+		return nil, wrong
+	}
+	b = bytes.TrimSpace(b[1 : len(b)-1])
+	out := make([]byte, 0, len(b)/2+1)
+	for len(b) > 0 {
+		number, rest, more := bytes.Cut(b, []byte(","))
+		number = bytes.TrimSpace(number)
+		if len(number) == 0 || len(number) > 3 || number[0] == '0' && len(number) > 1 {
+			return nil, wrong
 		}
-		out[i] = byte(v)
+		n := 0
+		for _, c := range number {
+			if c < '0' || c > '9' {
+				return nil, wrong
+			}
+			n = 10*n + int(c-'0')
+		}
+		if n > 0xff || more && len(rest) == 0 {
+			return nil, wrong
+		}
+		out, b = append(out, byte(n)), rest
 	}
-	*o = out
-	return nil
+	return out, nil
 }

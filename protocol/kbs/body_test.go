@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/teebroker/teebroker/keywrap"
+	"github.com/teebroker/teebroker/protocol/kbs"
 )
 
 // paths yields the path of every member of a tree, outermost first.
@@ -258,6 +259,19 @@ func TestKeys(t *testing.T) {
 		w.check(err)
 		if got := code(t, c.attestWith(b)); got != "malformed-request" {
 			t.Errorf("%s: %q", suite, got)
+		}
+	}
+}
+
+// Bytes written as numbers have one reading, or none.
+func TestOctets(t *testing.T) {
+	for text, want := range map[string][]byte{
+		`[]`: {}, ` [ 0 , 255,7 ] `: {0, 255, 7}, `[256]`: nil, `[-1]`: nil, `[1,]`: nil, `[,1]`: nil, `[01]`: nil, `[00]`: nil,
+		`[1.0]`: nil, `[1e1]`: nil, `"AAA="`: nil, `[[1]]`: nil, `[1 2]`: nil, `[`: nil, ``: nil, `[1000]`: nil, `[ ]`: {}, `[+1]`: nil, `{}`: nil,
+	} {
+		got, err := kbs.ParseOctets([]byte(text))
+		if (err == nil) != (want != nil) || !bytes.Equal(got, want) {
+			t.Errorf("%s: %v, %v", text, got, err)
 		}
 	}
 }

@@ -2,3 +2,6 @@ package kbs
 
 // FromSNP puts a report together again.
 var FromSNP = fromSNP
+
+// ParseOctets reads a list of bytes.
+var ParseOctets = parseOctets

@@ -62,7 +62,7 @@ type firmware struct {
 }
 
 type snpEvidence struct {
-	Report json.RawMessage `json:"attestation_report"`
+	Report reportJSON `json:"attestation_report"`
 	Certs  *[]struct {
 		Type json.RawMessage `json:"cert_type"`
 		Data octets          `json:"data"`
@@ -74,11 +74,7 @@ func fromSNP(raw json.RawMessage) (evidence.Evidence, error) {
 	if err := decode(raw, "the primary_evidence", &e); err != nil {
 		return evidence.Evidence{}, err
 	}
-	var r reportJSON
-	if err := decode(e.Report, "the attestation_report", &r); err != nil {
-		return evidence.Evidence{}, err
-	}
-	report, err := r.bytes()
+	report, err := e.Report.bytes()
 	if err != nil {
 		return evidence.Evidence{}, err
 	}
@@ -88,7 +84,7 @@ func fromSNP(raw json.RawMessage) (evidence.Evidence, error) {
 	}
 	// The report says which key signed it: SIGNING_KEY, bits 4:2 of key_info.
 	kind := `"VCEK"`
-	if r.KeyInfo>>2&7 == 1 {
+	if e.Report.KeyInfo>>2&7 == 1 {
 		kind = `"VLEK"`
 	}
 	for _, c := range *e.Certs {
