@@ -15,7 +15,7 @@ import (
 // 2³² values are to be sealed with one key (NIST SP 800-38D section 8.3).
 type Cipher struct {
 	token *Token
-	key   object
+	key   *object
 }
 
 const (
@@ -27,15 +27,8 @@ const (
 // Cipher returns the key that o names. What is said of the key of [Token.Opener]
 // is true of this one.
 func (t *Token) Cipher(ctx context.Context, o Object) (*Cipher, error) {
-	c := &Cipher{t, object{o, Encrypt}}
-	err := t.do(ctx, func(s p11.SessionHandle) error {
-		h, err := c.key.find(t, s)
-		if err != nil {
-			return err
-		}
-		return c.key.check(t, s, h)
-	})
-	if err != nil {
+	c := &Cipher{t, &object{Object: o, use: Encrypt}}
+	if err := c.key.open(ctx, t); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -108,9 +101,9 @@ func (c *Cipher) works(s p11.SessionHandle, key p11.ObjectHandle) bool {
 // gcm runs f with the mechanism for iv and aad.
 func (c *Cipher) gcm(ctx context.Context, iv, aad []byte, f func(p11.SessionHandle, []*p11.Mechanism, p11.ObjectHandle) error) error {
 	return c.token.do(ctx, func(s p11.SessionHandle) error {
-		key, err := c.key.find(c.token, s)
+		key, err := c.key.handle(c.token, s)
 		if err != nil {
-			return gone(err)
+			return err
 		}
 		params := p11.NewGCMParams(iv, aad, 8*tagSize)
 		defer params.Free()

@@ -13,10 +13,11 @@ import (
 	p11 "github.com/miekg/pkcs11"
 )
 
-// object is a key that was found, in one state of the token.
+// object is a key that was opened.
 type object struct {
 	Object
-	use Use
+	use    Use
+	public *ecdh.PublicKey // of a key pair, once it is known
 }
 
 func (o Object) template(class uint) ([]*p11.Attribute, error) {
@@ -58,14 +59,59 @@ func (t *Token) findAll(s p11.SessionHandle, o Object, class uint) ([]p11.Object
 	return found, errors.Join(err, t.module.FindObjectsFinal(s))
 }
 
-// find returns the key itself, having looked at what it may be used for: looked up
-// for every operation, so that there is no handle to go stale.
-func (o object) find(t *Token, s p11.SessionHandle) (p11.ObjectHandle, error) {
+// open finds the key and, of a pair, its public key.
+func (o *object) open(ctx context.Context, t *Token) error {
+	return t.do(ctx, func(s p11.SessionHandle) error {
+		_, err := o.find(t, s)
+		return err
+	})
+}
+
+// handle returns the key for an operation. Where it was there when it was opened
+// and is not the same now, the token is not, or not whole.
+func (o *object) handle(t *Token, s p11.SessionHandle) (p11.ObjectHandle, error) {
+	h, err := o.find(t, s)
+	if errors.Is(err, ErrKey) {
+		return 0, fmt.Errorf("%w: %w: %s", ErrToken, errGone, err.Error()) // not ErrKey any more
+	}
+	return h, err
+}
+
+// find returns the handle of the key, which is looked up and looked at once in a
+// state of the token.
+func (o *object) find(t *Token, s p11.SessionHandle) (p11.ObjectHandle, error) {
+	t.mu.Lock()
+	h, ok := t.state.handles[o]
+	t.mu.Unlock()
+	if ok {
+		return h, nil
+	}
 	class := uint(p11.CKO_PRIVATE_KEY)
 	if o.use == Encrypt {
 		class = p11.CKO_SECRET_KEY
 	}
-	return t.find(s, o.Object, class)
+	h, err := t.find(s, o.Object, class)
+	if err != nil {
+		return 0, err
+	}
+	if err := o.check(t, s, h); err != nil {
+		return 0, err
+	}
+	var public *ecdh.PublicKey
+	if o.use != Encrypt {
+		if public, err = t.point(s, o.Object); err != nil {
+			return 0, err
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if o.public == nil {
+		o.public = public // nobody else has o yet
+	} else if !o.public.Equal(public) {
+		return 0, fmt.Errorf("%w: another key of that name", ErrKey)
+	}
+	t.state.handles[o] = h
+	return h, nil
 }
 
 // uses are the boolean attributes that a key of each Use has, and nothing else.
@@ -82,9 +128,12 @@ func (u Use) uses() map[uint]bool {
 
 // check returns an error unless h is a key for the one use of o that can't be
 // copied.
-func (o object) check(t *Token, s p11.SessionHandle, h p11.ObjectHandle) error {
+func (o *object) check(t *Token, s p11.SessionHandle, h p11.ObjectHandle) error {
 	for attr, want := range o.use.uses() {
 		got, err := t.module.GetAttributeValue(s, h, []*p11.Attribute{p11.NewAttribute(attr, nil)})
+		if is(err, p11.CKR_ATTRIBUTE_TYPE_INVALID) && !want && attr != p11.CKA_EXTRACTABLE {
+			continue // a use that keys of this type can't have
+		}
 		if err != nil {
 			return err
 		}

@@ -20,7 +20,7 @@ import (
 // signer is a [crypto.Signer] whose key is in a token.
 type signer struct {
 	token  *Token
-	key    object
+	key    *object
 	public *ecdsa.PublicKey
 }
 
@@ -28,24 +28,13 @@ type signer struct {
 // SHA-384 digests: [crypto.SHA384] only. What is said of the key of
 // [Token.Opener] is true of this one.
 func (t *Token) Signer(ctx context.Context, o Object) (crypto.Signer, error) {
-	x := &signer{token: t, key: object{o, Sign}}
-	err := t.do(ctx, func(s p11.SessionHandle) error {
-		h, err := x.key.find(t, s)
-		if err != nil {
-			return err
-		}
-		if err := x.key.check(t, s, h); err != nil {
-			return err
-		}
-		point, err := t.point(s, o)
-		if err != nil {
-			return err
-		}
-		x.public, err = ecdsa.ParseUncompressedPublicKey(elliptic.P384(), point.Bytes())
-		return err
-	})
-	if err != nil {
+	x := &signer{token: t, key: &object{Object: o, use: Sign}}
+	if err := x.key.open(ctx, t); err != nil {
 		return nil, err
+	}
+	var err error
+	if x.public, err = ecdsa.ParseUncompressedPublicKey(elliptic.P384(), x.key.public.Bytes()); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrKey, err)
 	}
 	digest := make([]byte, crypto.SHA384.Size())
 	rand.Read(digest)
@@ -77,9 +66,9 @@ func (x *signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byt
 func (x *signer) sign(ctx context.Context, digest []byte) ([]byte, error) {
 	var raw []byte
 	err := x.token.do(ctx, func(s p11.SessionHandle) error {
-		key, err := x.key.find(x.token, s)
+		key, err := x.key.handle(x.token, s)
 		if err != nil {
-			return gone(err)
+			return err
 		}
 		if err := x.token.module.SignInit(s, []*p11.Mechanism{p11.NewMechanism(p11.CKM_ECDSA, nil)}, key); err != nil {
 			return err

@@ -54,6 +54,8 @@ type state struct {
 	slot   uint
 	login  p11.SessionHandle // which keeps the login
 	idle   []p11.SessionHandle
+
+	handles map[*object]p11.ObjectHandle // of keys, good in every session
 }
 
 const defaultSessions = 8
@@ -216,7 +218,7 @@ func (t *Token) down() {
 	if t.state.mine {
 		_ = t.module.Finalize()
 	}
-	t.state = state{number: t.state.number + 1}
+	t.state = state{number: t.state.number + 1, handles: map[*object]p11.ObjectHandle{}}
 }
 
 // rise initializes the module, finds the token and logs in.
@@ -309,8 +311,11 @@ func (t *Token) pin() ([]byte, error) {
 	return b, nil
 }
 
-// errDown says that there is no login.
-var errDown = errors.New("pkcs11: not logged in")
+// What a new state may mend: there is no login, or a key is gone.
+var (
+	errDown = errors.New("pkcs11: not logged in")
+	errGone = errors.New("pkcs11: a key is gone")
+)
 
 // is reports whether err is one of the module's return values.
 func is(err error, codes ...uint) bool {
@@ -321,7 +326,7 @@ func is(err error, codes ...uint) bool {
 // broken reports whether err says that session, login, token or module are gone,
 // which a new state may mend.
 func broken(err error) bool {
-	return errors.Is(err, errDown) || is(err,
+	return errors.Is(err, errDown) || errors.Is(err, errGone) || is(err,
 		p11.CKR_SESSION_HANDLE_INVALID, p11.CKR_SESSION_CLOSED, p11.CKR_USER_NOT_LOGGED_IN,
 		p11.CKR_DEVICE_REMOVED, p11.CKR_DEVICE_ERROR, p11.CKR_TOKEN_NOT_PRESENT, p11.CKR_TOKEN_NOT_RECOGNIZED,
 		p11.CKR_SLOT_ID_INVALID, p11.CKR_OBJECT_HANDLE_INVALID, p11.CKR_KEY_HANDLE_INVALID,

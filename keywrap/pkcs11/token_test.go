@@ -9,7 +9,10 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha512"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -72,6 +75,20 @@ func TestOpener(t *testing.T) {
 		}
 		if got, err := o.Open(t.Context(), sealed(t, o, "secret"), []byte("other")); !errors.Is(err, keywrap.ErrOpen) || got != nil {
 			t.Errorf("%s: other info: %q, %v", suite, got, err)
+		}
+	}
+	for suite, seed := range map[keywrap.Suite][]byte{keywrap.P384: nil, keywrap.MLKEM1024P384: make([]byte, 64)} {
+		// A point that is not on the curve never comes to the token, which would
+		// fail on it.
+		enc := make([]byte, map[keywrap.Suite]int{keywrap.P384: 97, keywrap.MLKEM1024P384: 1665}[suite])
+		enc[len(enc)-97] = 4
+		box := keywrap.Sealed{}
+		s.check(json.Unmarshal(fmt.Appendf(nil, `{"suite":%q,"enc":%q,"ct":%q}`, suite,
+			base64.RawURLEncoding.EncodeToString(enc), base64.RawURLEncoding.EncodeToString(make([]byte, 16))), &box))
+		o, err := token.Opener(t.Context(), key, seed)
+		s.check(err)
+		if got, err := o.Open(t.Context(), box, nil); !errors.Is(err, keywrap.ErrOpen) || errors.Is(err, pkcs11.ErrToken) || got != nil {
+			t.Errorf("%s: off the curve: %q, %v", suite, got, err)
 		}
 	}
 	if _, err := token.Opener(t.Context(), key, make([]byte, 63)); !errors.Is(err, pkcs11.ErrKey) {
@@ -144,6 +161,33 @@ func TestRemoved(t *testing.T) {
 		if got, err := c.Open(t.Context(), value, nil); err != nil || string(got) != "value" {
 			t.Errorf("back: %q, %v", got, err)
 		}
+	}
+}
+
+// A token that comes back with another key of the same name is not the one that
+// was there.
+func TestExchanged(t *testing.T) {
+	s := newSoft(t)
+	other := keyed(s, nil)
+	s.check(other.Close())
+	s.check(os.Rename(s.dir, s.dir+".other"))
+	s.check(os.Mkdir(s.dir, 0o700))
+	s.init("test")
+	token := keyed(s, nil)
+	o, err := token.Opener(t.Context(), key, nil)
+	s.check(err)
+	box := sealed(t, o, "secret")
+	back := s.remove()
+	s.check(os.Rename(s.dir+".other", s.dir))
+	for range 3 {
+		if got, err := o.Open(t.Context(), box, []byte("info")); !errors.Is(err, pkcs11.ErrToken) || errors.Is(err, keywrap.ErrOpen) || got != nil {
+			t.Errorf("the other: %q, %v", got, err)
+		}
+	}
+	s.check(os.Rename(s.dir, s.dir+".other"))
+	back()
+	if got, err := o.Open(t.Context(), box, []byte("info")); err != nil || string(got) != "secret" {
+		t.Errorf("back: %q, %v", got, err)
 	}
 }
 

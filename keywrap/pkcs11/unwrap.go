@@ -21,8 +21,7 @@ import (
 // opener is a [keywrap.Opener] whose key on P-384 is in a token.
 type opener struct {
 	token     *Token
-	key       object
-	public    *ecdh.PublicKey
+	key       *object
 	pq        crypto.Decapsulator // the half of ML-KEM, of a hybrid key
 	recipient keywrap.Recipient
 }
@@ -36,7 +35,7 @@ type opener struct {
 // which nothing is decided. A key that can be exported, or has another use as
 // well, or does not belong to the public key beside it, is ErrKey.
 func (t *Token) Opener(ctx context.Context, o Object, mlkemSeed []byte) (keywrap.Opener, error) {
-	x := &opener{token: t, key: object{o, Unwrap}}
+	x := &opener{token: t, key: &object{Object: o, use: Unwrap}}
 	if mlkemSeed != nil {
 		pq, err := mlkem.NewDecapsulationKey1024(mlkemSeed)
 		if err != nil {
@@ -44,18 +43,7 @@ func (t *Token) Opener(ctx context.Context, o Object, mlkemSeed []byte) (keywrap
 		}
 		x.pq = pq
 	}
-	err := t.do(ctx, func(s p11.SessionHandle) error {
-		h, err := x.key.find(t, s)
-		if err != nil {
-			return err
-		}
-		if err := x.key.check(t, s, h); err != nil {
-			return err
-		}
-		x.public, err = t.point(s, o)
-		return err
-	})
-	if err != nil {
+	if err := x.key.open(ctx, t); err != nil {
 		return nil, err
 	}
 	if err := x.prove(ctx); err != nil {
@@ -81,7 +69,7 @@ func (x *opener) prove(ctx context.Context) error {
 		return err
 	}
 	defer clear(got)
-	want, err := e.ECDH(x.public)
+	want, err := e.ECDH(x.key.public)
 	defer clear(want)
 	if err != nil || subtle.ConstantTimeCompare(got, want) != 1 {
 		return fmt.Errorf("%w: it does not belong to its public key", ErrKey)
@@ -135,7 +123,7 @@ type exchange struct {
 
 var _ ecdh.KeyExchanger = (*exchange)(nil)
 
-func (e *exchange) PublicKey() *ecdh.PublicKey { return e.public }
+func (e *exchange) PublicKey() *ecdh.PublicKey { return e.key.public }
 
 func (e *exchange) Curve() ecdh.Curve { return ecdh.P384() }
 
@@ -157,9 +145,9 @@ const coordinate = 48 // bytes of a coordinate on P-384, and of a signature's r 
 func (x *opener) derive(ctx context.Context, peer *ecdh.PublicKey) (z []byte, err error) {
 	point := peer.Bytes()
 	err = x.token.do(ctx, func(s p11.SessionHandle) error {
-		key, err := x.key.find(x.token, s)
+		key, err := x.key.handle(x.token, s)
 		if err != nil {
-			return gone(err)
+			return err
 		}
 		m := x.token.module
 		h, err := m.DeriveKey(s, []*p11.Mechanism{
@@ -186,13 +174,4 @@ func (x *opener) derive(ctx context.Context, peer *ecdh.PublicKey) (z []byte, er
 		return nil
 	})
 	return z, err
-}
-
-// gone returns err for a key that was there when it was opened: if it is not there
-// now, the token is not, or not whole.
-func gone(err error) error {
-	if errors.Is(err, ErrKey) {
-		return p11.Error(p11.CKR_OBJECT_HANDLE_INVALID)
-	}
-	return err
 }
