@@ -157,12 +157,15 @@ func (d *Decoder) other(members []Member, others map[string]struct{}, name strin
 		others = map[string]struct{}{}
 	}
 	others[folded] = struct{}{}
-	d.skip()
+	d.Skip()
 	return others
 }
 
-// skip passes over a value, which has to be strict all the same.
-func (d *Decoder) skip() {
+// Skip passes over a value of any type, which has to be strict all the same.
+func (d *Decoder) Skip() {
+	if d.err != nil {
+		return
+	}
 	w := newWalker(d.rest)
 	if d.err = w.walk(nil, d.depth); d.err != nil {
 		return
