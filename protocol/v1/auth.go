@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 
 	"github.com/teebroker/teebroker"
@@ -18,8 +17,24 @@ const HeaderTenant = "Teebroker-Tenant"
 // maxToken bounds a bearer token, in bytes.
 const maxToken = 512
 
-// TokenDigest is what a broker stores of a bearer token: SHA-256 of its text.
+// TokenDigest is what a broker stores of a bearer token: SHA-256 of its text, which
+// is 1 to 512 of [A-Za-z0-9._~-].
 func TokenDigest(token string) [32]byte { return sha256.Sum256([]byte(token)) }
+
+// CertificateDigest is what a broker stores, as a token, of a client certificate:
+// SHA-256("teebroker/v1/client-certificate " ‖ SHA-256 of its SubjectPublicKeyInfo).
+// No bearer token has such a text.
+func CertificateDigest(spki []byte) [32]byte {
+	sum := sha256.Sum256(spki)
+	return sha256.Sum256(append([]byte("teebroker/v1/client-certificate "), sum[:]...))
+}
+
+// isToken reports whether s has the form of a bearer token.
+func isToken(s string) bool {
+	return s != "" && len(s) <= maxToken && !strings.ContainsFunc(s, func(r rune) bool {
+		return (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && (r < '0' || r > '9') && !strings.ContainsRune("._~-", r)
+	})
+}
 
 // authenticate sets the tenant of c. Owners' routes have one, or there is an
 // error. Others have one only if the caller showed credentials, which then have
@@ -66,27 +81,29 @@ func (s *Server) tokenOf(c *call) (string, error) {
 		return "", nil
 	}
 	token, bearer := strings.CutPrefix(values[0], "Bearer ")
-	if len(values) > 1 || !bearer || token == "" || len(token) > maxToken || s.cfg.Tenants == nil {
+	if len(values) > 1 || !bearer || !isToken(token) || s.cfg.Tenants == nil {
 		return "", fmt.Errorf("v1: no bearer token that is taken here: %w", teebroker.Unauthenticated)
 	}
-	tenant, err := s.cfg.Tenants.Tenant(c.Context(), TokenDigest(token))
-	switch {
-	case errors.Is(err, store.NotFound), err == nil && tenant == "":
-		return "", fmt.Errorf("v1: unknown token: %w", teebroker.Unauthenticated)
-	case err != nil:
-		return "", fmt.Errorf("v1: tenants: %w: %w", teebroker.Unavailable, err)
-	}
-	return tenant, nil
+	return s.tenant(c, TokenDigest(token))
 }
 
+// certificateOf returns the tenant of the client certificate. TLS proves possession
+// of its key; nothing else of it is looked at.
 func (s *Server) certificateOf(c *call) (string, error) {
-	if c.TLS == nil || len(c.TLS.PeerCertificates) == 0 {
+	if c.TLS == nil || len(c.TLS.PeerCertificates) == 0 || s.cfg.Tenants == nil {
 		return "", nil
 	}
-	spki := sha256.Sum256(c.TLS.PeerCertificates[0].RawSubjectPublicKeyInfo)
-	tenant := s.cfg.Certificates[spki]
-	if tenant == "" && c.route.kind == owners && c.Header.Get("Authorization") == "" {
-		return "", &httpError{http.StatusUnauthorized, teebroker.Unauthenticated, "no tenant has this client certificate", nil}
+	return s.tenant(c, CertificateDigest(c.TLS.PeerCertificates[0].RawSubjectPublicKeyInfo))
+}
+
+// tenant returns whose credentials are stored as digest.
+func (s *Server) tenant(c *call, digest [32]byte) (string, error) {
+	tenant, err := s.cfg.Tenants.Tenant(c.Context(), digest)
+	switch {
+	case errors.Is(err, store.NotFound), err == nil && tenant == "":
+		return "", fmt.Errorf("v1: credentials of nobody: %w", teebroker.Unauthenticated)
+	case err != nil:
+		return "", fmt.Errorf("v1: tenants: %w: %w", teebroker.Unavailable, err)
 	}
 	return tenant, nil
 }

@@ -59,7 +59,7 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 		return nil, errors.New("v1: no credentials in the URL: use a token")
 	case u.Scheme == "http" && !cfg.AllowPlainHTTP && !loopback(u.Hostname()):
 		return nil, errors.New("v1: http:// to another host is refused: the token and the answers would be anybody's")
-	case strings.ContainsAny(cfg.Token, "\r\n \t") || len(cfg.Token) > maxToken:
+	case cfg.Token != "" && !isToken(cfg.Token):
 		return nil, errors.New("v1: not a token")
 	}
 	u.Path = strings.TrimSuffix(u.Path, "/")

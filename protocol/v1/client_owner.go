@@ -68,6 +68,20 @@ func (c *Client) PutBlob(ctx context.Context, id [16]byte, purpose string, w key
 	return c.call(ctx, http.MethodPut, instancePath(id)+"/blobs/"+purpose, j, nil)
 }
 
+// Rewrap has the blob of an instance wrapped to the key that owners wrap to now,
+// and registered. old is the blob, or nil for the copy that the broker has.
+func (c *Client) Rewrap(ctx context.Context, id [16]byte, purpose string, old []byte) (keywrap.Wrapped, error) {
+	b, err := c.do(ctx, http.MethodPost, instancePath(id)+"/rewrap/"+purpose, "application/json", old)
+	if err != nil {
+		return keywrap.Wrapped{}, err
+	}
+	w, err := keywrap.ParseWrapped(b)
+	if err != nil {
+		return keywrap.Wrapped{}, fmt.Errorf("v1: answer: %w", err)
+	}
+	return w, nil
+}
+
 // Authorize adds an authorization and returns it as the broker stored it.
 func (c *Client) Authorize(ctx context.Context, id [16]byte, a Authorization) (Authorization, error) {
 	var got Authorization

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -114,11 +115,23 @@ func (s *Server) register(c *call) (answer, error) {
 	if err := c.decode(&r); err != nil {
 		return answer{}, err
 	}
+	r.Policies = WithOperator(s.cfg.Operator, r.Policies)
 	st, err := s.cfg.Owner.Register(c.Context(), c.tenant, id, r)
 	if err != nil {
 		return answer{}, ownerError(err)
 	}
 	return encode(instanceOf(c.tenant, st))
+}
+
+// WithOperator returns policies with those of the operator before the others.
+func WithOperator(operator, policies []string) []string {
+	all := slices.Clone(operator)
+	for _, p := range policies {
+		if !slices.Contains(operator, p) {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 func (s *Server) status(c *call) (answer, error) {
@@ -262,6 +275,48 @@ func (s *Server) putBlob(c *call) (answer, error) {
 	return done(s.cfg.Owner.PutBlob(c.Context(), c.tenant, id, purpose, j.Digest, bytes.Clone(j.Wrapped)))
 }
 
+// rewrap wraps the registered blob to the key that owners wrap to now, registers
+// the result, which ends the open authorizations of the instance, and answers with
+// it. The body is the blob, or empty for the copy that the owner left.
+func (s *Server) rewrap(c *call) (answer, error) {
+	id, err := c.instance()
+	if err != nil {
+		return answer{}, err
+	}
+	purpose, err := c.purpose()
+	if err != nil {
+		return answer{}, err
+	}
+	if _, err := s.cfg.Owner.Status(c.Context(), c.tenant, id); err != nil {
+		return answer{}, ownerError(err)
+	}
+	var old []byte
+	if len(c.body) > 0 {
+		old = c.body
+	}
+	w, err := s.cfg.Broker.Rewrap(c.Context(), c.tenant, id, purpose, old)
+	if err != nil {
+		return answer{}, unabridged(err)
+	}
+	text, err := w.MarshalJSON()
+	if err != nil {
+		return answer{}, unavailable("encoding", err)
+	}
+	if err := s.cfg.Owner.PutBlob(c.Context(), c.tenant, id, purpose, w.Digest(), text); err != nil {
+		return answer{}, ownerError(err)
+	}
+	return jsonAnswer(text), nil
+}
+
+// unabridged is err for an owner, who is told the word that a guest is not.
+func unabridged(err error) error {
+	var r teebroker.Refusal
+	if errors.As(err, &r) && teebroker.Code(err) == string(teebroker.Denied) {
+		return &httpError{http.StatusForbidden, r, err.Error(), err}
+	}
+	return err
+}
+
 func (s *Server) policies(c *call) (answer, error) {
 	list, err := s.cfg.Owner.Policies(c.Context(), c.tenant)
 	if err != nil {
@@ -272,6 +327,9 @@ func (s *Server) policies(c *call) (answer, error) {
 
 // putPolicy takes the document as it is: its bytes are what its digest is of.
 func (s *Server) putPolicy(c *call) (answer, error) {
+	if slices.Contains(s.cfg.Operator, c.vars["name"]) {
+		return answer{}, &httpError{code: teebroker.Forbidden, title: "this policy is the operator's"}
+	}
 	return done(s.cfg.Owner.PutPolicy(c.Context(), c.tenant, c.vars["name"], c.body))
 }
 

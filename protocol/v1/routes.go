@@ -78,6 +78,9 @@ func (s *Server) ownerTable() []route {
 		{get, name, owners, 0, s.policy},
 		{get, PathRecord, owners, 0, s.record},
 	}
+	if s.cfg.Broker != nil {
+		t = append(t, route{post, instance + "/rewrap/{purpose...}", owners, MaxRelease, s.rewrap})
+	}
 	for _, act := range []string{"hold", "resume", "recover", "retire"} {
 		t = append(t, route{post, instance + "/" + act, owners, maxSmall, s.notYet})
 	}

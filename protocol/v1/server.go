@@ -29,13 +29,17 @@ type Config struct {
 	// teebroker.Broker.KeysDocument.
 	Keys func(ctx context.Context, tenant string) ([]byte, error)
 
-	// Owner is what owners write to. Tenants says whose a bearer token is, and
-	// Certificates whose a client certificate: tenants by SHA-256 of the
-	// SubjectPublicKeyInfo. TLS proves possession of its key; nothing else of
-	// the certificate is looked at. Without both nobody is an owner.
-	Owner        store.Owner
-	Tenants      store.Tenants
-	Certificates map[[32]byte]string
+	// Owner is what owners write to. Tenants says whose a bearer token is, by
+	// [TokenDigest], or a client certificate, by [CertificateDigest]. Without it
+	// nobody is an owner. The listener asks for client certificates and need not
+	// verify them: the key is what is known.
+	Owner   store.Owner
+	Tenants store.Tenants
+
+	// Operator are names of policies that the operator stores for every tenant:
+	// owners can't change them, and each registration has them first, whether its
+	// owner names them or not.
+	Operator []string
 
 	Verify  *VerifyConfig  // verification only
 	Explain *ExplainConfig // what would change under another policy
@@ -83,8 +87,8 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("v1: Config has neither Broker nor Owner nor Verify")
 	case cfg.Broker != nil && len(cfg.Allow.Suites) == 0:
 		return nil, errors.New("v1: Config.Allow takes no key")
-	case cfg.Owner != nil && cfg.Tenants == nil && len(cfg.Certificates) == 0:
-		return nil, errors.New("v1: Config.Owner needs Tenants or Certificates")
+	case cfg.Owner != nil && cfg.Tenants == nil:
+		return nil, errors.New("v1: Config.Owner needs Tenants")
 	case cfg.Explain != nil && cfg.Owner == nil:
 		return nil, errors.New("v1: Config.Explain needs Owner")
 	case cfg.Concurrent < 0 || cfg.Patience < 0 || cfg.PerSource.Burst < 0 || cfg.PerSource.Every < 0:

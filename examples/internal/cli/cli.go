@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -23,6 +24,10 @@ type Command struct {
 	Args  string // what follows the flags, such as "FILE"
 	About string // what it does and an example, in plain text
 
+	// Env returns the environment variable that stands for a flag that is not
+	// given, or ""; if nil, none does.
+	Env func(flag string) string
+
 	// Setup registers the flags and returns what to do with them.
 	Setup func(*flag.FlagSet) Action
 }
@@ -37,10 +42,14 @@ func (c Command) Main(args []string, stdout, stderr io.Writer) int {
 	fs := flag.NewFlagSet(c.Name, flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // the package would print errors and help itself, to one place
 	act := c.Setup(fs)
+	fromEnv := c.environment(fs)
 	err := fs.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		c.help(fs, stdout)
 		return Yes
+	}
+	if err == nil {
+		err = fromEnv
 	}
 	if err != nil {
 		return c.unusable(stderr, Usagef("%w", err))
@@ -71,11 +80,11 @@ func (c Command) help(fs *flag.FlagSet, w io.Writer) {
 	fmt.Fprint(w, "\nExit status: 0 yes or done, 1 no, 2 usage or unreadable input.\n")
 }
 
-// A Group is a program of several Commands, the first argument naming one.
+// A Group is a program of several Commands, the first arguments naming one.
 type Group struct {
 	Name     string
 	About    string
-	Commands []Command // their Names start with the Group's
+	Commands []Command // their Names start with the Group's and go on with one word or two
 }
 
 // Main runs the Command that args names and returns the exit status.
@@ -87,8 +96,9 @@ func (g Group) Main(args []string, stdout, stderr io.Writer) int {
 			return Yes
 		}
 		for _, c := range g.Commands {
-			if c.Name == g.Name+" "+args[0] {
-				return c.Main(args[1:], stdout, stderr)
+			words := strings.Fields(strings.TrimPrefix(c.Name, g.Name))
+			if n := len(words); len(args) >= n && slices.Equal(args[:n], words) {
+				return c.Main(args[n:], stdout, stderr)
 			}
 		}
 		fmt.Fprintf(stderr, "%s: no command %s\n", g.Name, Printable(args[0]))

@@ -59,7 +59,9 @@ func TestCommand(t *testing.T) {
 }
 
 func TestGroup(t *testing.T) {
-	g := Group{Name: "demo", About: "Demonstrates.", Commands: []Command{command()}}
+	two := command()
+	two.Name = "demo ask twice"
+	g := Group{Name: "demo", About: "Demonstrates.", Commands: []Command{two, command()}}
 	for _, test := range []struct {
 		name           string
 		args           string
@@ -67,6 +69,7 @@ func TestGroup(t *testing.T) {
 		stdout, stderr string
 	}{
 		{"the first argument names the command", "ask -answer no", No, "no", ""},
+		{"so do the first two", "ask twice -answer yes", Yes, "yes", ""},
 		{"help lists commands", "-h", Yes, "demo ask         Answers.", ""},
 		{"no command is usage", "", Unusable, "", "Demonstrates."},
 		{"an unknown command is usage", "tell", Unusable, "", "no command tell"},
@@ -210,5 +213,26 @@ func TestList(t *testing.T) {
 		if err := new(List).Set(s); err == nil {
 			t.Errorf("%q: no error", s)
 		}
+	}
+}
+
+// A variable stands for a flag that is not given, and for no other.
+func TestEnvironment(t *testing.T) {
+	c := command()
+	c.Env = Variable
+	status := func(args string) int { return c.Main(strings.Fields(args), io.Discard, io.Discard) }
+	t.Setenv("TEEBROKER_ANSWER", "yes")
+	if got := status(""); got != Yes {
+		t.Errorf("from the environment: %d", got)
+	}
+	if got := status("-answer no"); got != No {
+		t.Errorf("the command line does not win: %d", got)
+	}
+	t.Setenv("TEEBROKER_ANSWER", "")
+	if got := status(""); got != Unusable {
+		t.Errorf("an empty variable: %d", got)
+	}
+	if got := Variable("require-hsm"); got != "TEEBROKER_REQUIRE_HSM" {
+		t.Error(got)
 	}
 }

@@ -1,0 +1,124 @@
+package brokerd
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strings"
+
+	_ "github.com/jackc/pgx/v5/stdlib"
+	_ "modernc.org/sqlite"
+
+	"github.com/teebroker/teebroker/cca"
+	"github.com/teebroker/teebroker/policy"
+	"github.com/teebroker/teebroker/snp"
+	"github.com/teebroker/teebroker/store"
+	"github.com/teebroker/teebroker/store/sqlstore"
+	"github.com/teebroker/teebroker/tdx"
+)
+
+// database is an open store and what it rests on.
+type database struct {
+	*sqlstore.Store
+	db, read *sql.DB // the same with PostgreSQL
+}
+
+// Decoders are the formats that policies may speak of.
+func Decoders() policy.Decoders {
+	return policy.Decoders{
+		snp.Format: policy.Decoder(snp.DecodeReferenceValues),
+		tdx.Format: policy.Decoder(tdx.DecodeReferenceValues),
+		cca.Format: policy.Decoder(cca.DecodeReferenceValues),
+	}
+}
+
+// openDatabase opens the database, and makes the file of one of SQLite so that
+// nobody else can read it.
+func openDatabase(ctx context.Context, dsn string, cipher store.Cipher, simulated bool) (*database, error) {
+	d := &database{}
+	cfg := sqlstore.Config{Cipher: cipher, Decoders: Decoders(), Simulated: simulated}
+	var err error
+	if postgres(dsn) {
+		cfg.Dialect = sqlstore.PostgreSQL
+		d.db, err = sql.Open("pgx", dsn)
+		if err == nil {
+			d.db.SetMaxOpenConns(16)
+		}
+		d.read = d.db
+	} else {
+		cfg.Dialect = sqlstore.SQLite
+		d.db, d.read, err = openSQLite(dsn)
+	}
+	if err != nil {
+		return nil, opening(dsn, err)
+	}
+	cfg.DB, cfg.Read = d.db, d.read
+	if d.Store, err = sqlstore.Open(ctx, cfg); err != nil {
+		d.closeDB()
+		return nil, fmt.Errorf("-db: %w", err)
+	}
+	return d, nil
+}
+
+// opening is the error of a database that can't be opened. That of a URL may quote
+// its password.
+func opening(dsn string, err error) error {
+	if postgres(dsn) {
+		return errors.New("-db: not a URL of PostgreSQL that can be used")
+	}
+	return fmt.Errorf("-db: %w", err)
+}
+
+func postgres(dsn string) bool {
+	return strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://")
+}
+
+func openSQLite(path string) (write, read *sql.DB, err error) {
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, nil, err
+	}
+	if err := sqlstore.PrivateFile(path); err != nil {
+		return nil, nil, err
+	}
+	q := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)", "secure_delete(1)"}}
+	dsn := (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String()
+	if write, err = sql.Open("sqlite", dsn); err != nil {
+		return nil, nil, err
+	}
+	read, err = sql.Open("sqlite", dsn)
+	return write, read, err
+}
+
+func (d *database) closeDB() {
+	_ = d.db.Close() // what was acknowledged is durable
+	_ = d.read.Close()
+}
+
+func (d *database) close() {
+	_ = d.Store.Close()
+	d.closeDB()
+}
+
+// ready returns nil if the database answers.
+func (d *database) ready(ctx context.Context) error { return d.read.PingContext(ctx) }
+
+// tenants returns every tenant there is, sorted.
+func (d *database) tenants(ctx context.Context) ([]string, error) {
+	rows, err := d.read.QueryContext(ctx, "SELECT tenant FROM tenants ORDER BY tenant")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var list []string
+	for rows.Next() {
+		var t string
+		if err := rows.Scan(&t); err != nil {
+			return nil, err
+		}
+		list = append(list, t)
+	}
+	return list, rows.Err()
+}

@@ -1,0 +1,85 @@
+// Package brokerd is the reference broker: protocol/v1 in front of the engine, a
+// database, keys in a file or a token, and collateral in a folder.
+package brokerd
+
+import (
+	"context"
+	"flag"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/teebroker/teebroker/examples/internal/cli"
+)
+
+// Options are the flags of serve. Its zero is what a new user starts.
+type Options struct {
+	Listen         string
+	DB             string // a file, or postgres://…
+	AttestationKey string // a key file, or pkcs11:…
+	RequireHSM     bool
+	Policies       string // folder
+	Collateral     string // folder
+	TLSCert        string
+	TLSKey         string
+	OwnerTokenFile string
+	TrustSimulated string // folder
+	AllowSample    bool
+
+	Commands string // what comes before the name of a program in a suggestion
+}
+
+const aboutServe = `
+Serve guests and owners.
+
+Without flags, state is in your state directory: a SQLite database, the keys of
+the broker and a token of tenant "default", made at first start with mode 0600.
+To try it without hardware, in two terminals:
+
+  broker serve -trust-simulated sim
+
+and then the commands that it prints. A broker of simulated platforms has state
+of its own, and is never one of genuine hardware.
+
+In production:
+
+  broker serve -listen :8443 -tls-cert cert.pem -tls-key key.pem \
+    -db postgres://broker@db/teebroker -attestation-key 'pkcs11:token=tee;object=kek?module-path=…' \
+    -require-hsm -policy /etc/teebroker/policies -collateral /var/lib/teebroker/collateral
+
+Every flag has an environment variable, such as TEEBROKER_TLS_CERT.
+Logs are JSON on standard error.`
+
+// ServeCommand is broker serve.
+func ServeCommand() cli.Command {
+	return cli.Command{Name: "broker serve", About: aboutServe, Env: cli.Variable, Setup: setupServe}
+}
+
+func setupServe(fs *flag.FlagSet) cli.Action {
+	var o Options
+	fs.StringVar(&o.Listen, "listen", "127.0.0.1:8080", "serve at this `ADDRESS`")
+	dbFlag(fs, &o.DB)
+	fs.StringVar(&o.AttestationKey, "attestation-key", "", "keys in this `FILE`, made if it isn't there; or pkcs11:URI of the attestation key in a token")
+	fs.BoolVar(&o.RequireHSM, "require-hsm", false, "refuse attestation keys that can be copied")
+	fs.StringVar(&o.Policies, "policy", "", "folder `DIR` of policies NAME.json that every instance of every tenant has first")
+	fs.StringVar(&o.Collateral, "collateral", "", "folder `DIR` with revocation lists, TCB Info and QE identity, read again every ten minutes")
+	fs.StringVar(&o.TLSCert, "tls-cert", "", "certificate chain of the server, `PEM`")
+	fs.StringVar(&o.TLSKey, "tls-key", "", "its private key, `PEM`")
+	fs.StringVar(&o.OwnerTokenFile, "owner-token-file", "", "token of tenant \"default\" in this `FILE`, made if it isn't there")
+	fs.StringVar(&o.TrustSimulated, "trust-simulated", "", "trust the simulated platforms in the folder `DIR`, on a database that is for that only")
+	fs.BoolVar(&o.AllowSample, "allow-sample-evidence-unsafe", false, "take evidence that nothing signed; not built yet")
+	return func(args []string, stdout io.Writer) (bool, error) {
+		if len(args) != 0 {
+			return false, cli.Usagef("unexpected argument %q", args[0])
+		}
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		o.Commands = commands()
+		return true, Serve(ctx, o, stdout, os.Stderr)
+	}
+}
+
+func dbFlag(fs *flag.FlagSet, db *string) {
+	fs.StringVar(db, "db", "", "`PATH` of the SQLite database, or postgres://… (default in your state directory)")
+}

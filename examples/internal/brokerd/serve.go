@@ -1,0 +1,260 @@
+package brokerd
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/teebroker/teebroker"
+	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/examples/internal/cli"
+	"github.com/teebroker/teebroker/nonce"
+	v1 "github.com/teebroker/teebroker/protocol/v1"
+	"github.com/teebroker/teebroker/store"
+)
+
+// Budgets of guests whose evidence was accepted, and how long things may take.
+const (
+	perInstance = 32   // releases and redeliveries at once; one more every second
+	perChip     = 4096 // the same, for all guests of a platform; 100 more a second
+
+	headerTime = 5 * time.Second
+	readTime   = 30 * time.Second
+	writeTime  = 60 * time.Second
+	idleTime   = 2 * time.Minute
+	stopTime   = 20 * time.Second
+)
+
+// broker is everything that serves.
+type broker struct {
+	files    files
+	db       *database
+	tokens   tokens
+	engine   *teebroker.Broker
+	server   *v1.Server
+	log      *slog.Logger
+	software bool // attestation keys that can be copied
+}
+
+// Serve serves until ctx ends, and then finishes what it began. What a person shall
+// do next goes to stdout, the log to stderr.
+func Serve(ctx context.Context, o Options, stdout, stderr io.Writer) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	b, err := o.open(ctx, slog.New(slog.NewJSONHandler(stderr, nil)))
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	config, err := o.tls()
+	if err != nil {
+		return err
+	}
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", o.Listen)
+	if err != nil {
+		return fmt.Errorf("-listen: %w", err)
+	}
+	scheme := "http"
+	if config != nil {
+		l, scheme = tls.NewListener(l, config), "https"
+	}
+	url := scheme + "://" + l.Addr().String()
+	b.announce(o, url)
+	if _, err := io.WriteString(stdout, o.suggest(b.files, url)); err != nil {
+		return err
+	}
+	return serve(ctx, l, b)
+}
+
+func (o Options) check() error {
+	switch {
+	case (o.TLSCert == "") != (o.TLSKey == ""):
+		return cli.Usagef("-tls-cert and -tls-key go together")
+	case o.AllowSample:
+		return cli.Usagef("-allow-sample-evidence-unsafe: not built yet; -trust-simulated is for trying things out")
+	}
+	if o.TLSCert == "" {
+		host, _, err := net.SplitHostPort(o.Listen)
+		if ip := net.ParseIP(host); err != nil || host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			return cli.Usagef("-listen %s: without -tls-cert and -tls-key, owners' tokens would be anybody's; serve on loopback, behind what ends TLS", o.Listen)
+		}
+	}
+	return nil
+}
+
+func (b *broker) close() {
+	if b.db != nil {
+		b.db.close()
+	}
+	b.tokens.close()
+}
+
+// open opens the state and puts everything together.
+func (o Options) open(ctx context.Context, log *slog.Logger) (*broker, error) {
+	b := &broker{log: log, tokens: tokens{}}
+	if err := b.assemble(ctx, o); err != nil {
+		b.close()
+		return nil, err
+	}
+	return b, nil
+}
+
+func (b *broker) assemble(ctx context.Context, o Options) (err error) {
+	if b.files, err = o.files(); err != nil {
+		return err
+	}
+	verifiers, roots, err := o.verifiers()
+	if err != nil {
+		return err
+	}
+	keys, err := o.keys(ctx, b.files, b.tokens)
+	if err != nil {
+		return err
+	}
+	attestation, err := keys.Keys(b.tokens.opener(ctx))
+	if err != nil {
+		return err
+	}
+	if b.software = !attestation.InToken(); b.software && o.RequireHSM {
+		return errors.New("-require-hsm: the attestation keys are in a file, where they can be copied; -attestation-key pkcs11:… names one in a token")
+	}
+	cipher, err := store.NewAES(keys.CipherKey())
+	if err != nil {
+		return err
+	}
+	if b.db, err = openDatabase(ctx, b.files.db, cipher, o.TrustSimulated != ""); err != nil {
+		return err
+	}
+	release, err := nonce.NewHMAC(nonce.Config{Key: keys.NonceKey(), Generation: b.db.Generation()})
+	if err != nil {
+		return err
+	}
+	verification, err := nonce.NewHMAC(nonce.Config{Key: verificationKey(keys.NonceKey()), Generation: b.db.Generation()})
+	if err != nil {
+		return err
+	}
+	b.engine, err = teebroker.New(teebroker.Config{
+		Verifier: verifiers, Issuer: release, Nonces: b.db, Directory: b.db, Secrets: b.db,
+		Ledger:   v1.Budget(b.db, v1.Rate{Burst: perInstance, Every: time.Second}, v1.Rate{Burst: perChip, Every: 10 * time.Millisecond}, nil),
+		Identity: keys.Identity(), Keys: attestation,
+		SimulatedRoots: roots, SimulatedState: b.db.Simulated(),
+	})
+	if err != nil {
+		return err
+	}
+	return b.finish(ctx, o, verifiers, verification)
+}
+
+// verificationKey returns the key of the nonces of verification, which has no
+// other use.
+func verificationKey(key [32]byte) [32]byte {
+	return sha256.Sum256(append([]byte("teebroker/broker/verification nonces/v1 "), key[:]...))
+}
+
+// finish brings the state up to what the options say, and makes the server.
+func (b *broker) finish(ctx context.Context, o Options, verifiers evidence.Verifiers, verification nonce.Issuer) error {
+	if err := ownerToken(ctx, b.files.token, b.db); err != nil {
+		return err
+	}
+	if err := writeID(b.files.id, b.engine.ID()); err != nil {
+		return err
+	}
+	policies, err := o.operatorPolicies(ctx, b.db)
+	if err != nil {
+		return err
+	}
+	b.server, err = v1.New(v1.Config{
+		Broker: b.engine, Allow: v1.Suites(), Keys: b.engine.KeysDocument,
+		Owner: b.db, Tenants: b.db, Operator: policies,
+		Verify:    &v1.VerifyConfig{Verifier: verifiers, Issuer: verification, Nonces: b.db},
+		Explain:   &v1.ExplainConfig{Verifier: verifiers, Decoders: Decoders()},
+		PerSource: v1.Rate{Burst: 2000, Every: 5 * time.Millisecond}, // a host's guests may share its address
+		Ready:     b.db.ready, Observe: b.observe,
+	})
+	return err
+}
+
+// observe logs a request. Probes that went well are not logged.
+func (b *broker) observe(e v1.Event) {
+	if e.Code == "" && (e.Route == v1.PathHealth || e.Route == v1.PathReady || e.Route == v1.PathMetrics) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("request", e.ID), slog.String("method", e.Method), slog.String("route", e.Route),
+		slog.String("source", e.Source), slog.Int("status", e.Status), slog.Duration("took", e.Duration),
+	}
+	if e.Tenant != "" {
+		attrs = append(attrs, slog.String("tenant", e.Tenant))
+	}
+	level := slog.LevelInfo
+	if e.Err != nil {
+		attrs = append(attrs, slog.String("code", e.Code), slog.String("error", e.Err.Error()))
+		if e.Status >= http.StatusInternalServerError {
+			level = slog.LevelError
+		}
+	}
+	b.log.LogAttrs(context.Background(), level, "request", attrs...)
+}
+
+// announce says where everything is, and everything that should worry an operator.
+// Keys and tokens are named by their files only.
+func (b *broker) announce(o Options, url string) {
+	id := b.engine.ID()
+	b.log.Info("serving", "url", url, "broker_id", base64URL(id[:]), "state", b.files.dir,
+		"keys", b.files.keys, "owner_token", b.files.token, "broker_id_file", b.files.id, "simulated", b.db.Simulated())
+	for _, w := range b.db.Warnings() {
+		b.log.Warn(w)
+	}
+	if b.software {
+		b.log.Warn("the attestation keys are in a file: whoever reads it unwraps what owners wrapped; every receipt says so")
+	}
+	if b.db.Simulated() {
+		b.log.Warn("simulated platforms are trusted: this state releases secrets to guests that prove nothing; every receipt says so")
+	} else if o.Collateral == "" {
+		b.log.Warn("without -collateral nothing is known of revocation or TCBs, and all evidence is refused as unavailable")
+	}
+}
+
+// tls returns what to serve with, or nil for plain HTTP.
+func (o Options) tls() (*tls.Config, error) {
+	if o.TLSCert == "" {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(o.TLSCert, o.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("-tls-cert, -tls-key: %w", err)
+	}
+	return &tls.Config{
+		Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13,
+		ClientAuth: tls.RequestClientCert, // known by its key, see protocol/v1
+		NextProtos: []string{"http/1.1"},
+	}, nil
+}
+
+// serve answers on l until ctx ends, and then for as long as answers take.
+func serve(ctx context.Context, l net.Listener, b *broker) error {
+	s := &http.Server{
+		Handler: b.server, ReadHeaderTimeout: headerTime, ReadTimeout: readTime, WriteTimeout: writeTime,
+		IdleTimeout: idleTime, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(b.log.Handler(), slog.LevelDebug),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- s.Serve(l) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	b.log.Info("stopping")
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+	defer cancel()
+	return s.Shutdown(grace)
+}
