@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/teebroker/teebroker"
+	"github.com/teebroker/teebroker/store"
 )
 
 type slotKey struct {
@@ -21,10 +22,21 @@ type slot struct {
 }
 
 type release struct {
-	id     [16]byte
-	sealed []byte
-	blob   [32]byte
-	until  time.Time // when sealed is erased
+	id         [16]byte
+	sealed     []byte // nil once erased
+	confirmKey []byte
+	blob       [32]byte
+	until      time.Time // when sealed is erased
+}
+
+// gone reports whether r is served no more.
+func (r *release) gone(now time.Time) bool { return r.sealed == nil || !now.Before(r.until) }
+
+// erase leaves of r that it happened.
+func (r *release) erase() {
+	clear(r.sealed)
+	clear(r.confirmKey)
+	r.sealed, r.confirmKey = nil, nil
 }
 
 type attempt struct {
@@ -33,9 +45,21 @@ type attempt struct {
 }
 
 type outcome struct {
-	response teebroker.Response
-	refused  string
-	until    time.Time // when a response is erased
+	refused string
+	of      *release // unless it was refused
+	receipt []byte
+}
+
+// at returns o as it is at an instant, or the error Gone.
+func (o outcome) at(now time.Time) (teebroker.Outcome, error) {
+	switch {
+	case o.refused != "":
+		return teebroker.Outcome{Refused: o.refused}, nil
+	case o.of.gone(now):
+		return teebroker.Outcome{}, teebroker.Gone
+	}
+	r := teebroker.Response{Release: o.of.id, Sealed: o.of.sealed, Receipt: o.receipt}
+	return teebroker.Outcome{Response: r.Clone()}, nil
 }
 
 // Outcome implements [teebroker.Ledger].
@@ -47,15 +71,11 @@ func (s *Store) Outcome(ctx context.Context, request [32]byte, purpose string) (
 		return teebroker.Outcome{}, false, err
 	}
 	o, ok := s.outcomes[attempt{request, purpose}]
-	switch {
-	case !ok:
+	if !ok {
 		return teebroker.Outcome{}, false, nil
-	case o.refused != "":
-		return teebroker.Outcome{Refused: o.refused}, true, nil
-	case !now.Before(o.until):
-		return teebroker.Outcome{}, false, teebroker.Gone
 	}
-	return teebroker.Outcome{Response: o.response.Clone()}, true, nil
+	out, err := o.at(now)
+	return out, err == nil, err
 }
 
 // Check implements [teebroker.Ledger].
@@ -111,7 +131,7 @@ func (s *Store) decideSlot(sl *slot, g teebroker.Grant, now time.Time) (*authori
 		if have.blob != g.Blob {
 			return nil, nil, teebroker.ForeignBlob
 		}
-		if !now.Before(have.until) {
+		if have.gone(now) {
 			return nil, nil, teebroker.Gone
 		}
 		return sl.auth, have, nil
@@ -136,13 +156,11 @@ func (s *Store) Commit(ctx context.Context, g teebroker.Grant, r teebroker.Respo
 	}
 	at := attempt{g.Request, g.Purpose}
 	if o, ok := s.outcomes[at]; ok {
-		switch {
-		case o.refused != "":
-			return teebroker.Response{}, teebroker.Refusal(o.refused)
-		case !now.Before(o.until):
-			return teebroker.Response{}, teebroker.Gone
+		out, err := o.at(now)
+		if out.Refused != "" {
+			err = teebroker.Refusal(out.Refused)
 		}
-		return o.response.Clone(), nil
+		return out.Response, err
 	}
 	auth, have, err := s.decide(g, now)
 	switch {
@@ -150,19 +168,19 @@ func (s *Store) Commit(ctx context.Context, g teebroker.Grant, r teebroker.Respo
 		return teebroker.Response{}, err
 	case auth.ID != g.Authorization, have != nil && have.id != r.Release:
 		return teebroker.Response{}, teebroker.ErrAgain
-	case have != nil && !bytes.Equal(have.sealed, r.Sealed), len(r.Sealed) == 0, r.Release == [16]byte{}:
+	case have != nil && !bytes.Equal(have.sealed, r.Sealed), len(r.Sealed) == 0, len(r.Receipt) == 0, r.Release == [16]byte{},
+		e.Tenant != g.Tenant, e.Chain != teebroker.Decisions:
 		return teebroker.Response{}, errors.New("memory: not a response to store")
 	}
 	r = r.Clone()
 	if have == nil {
-		have = &release{r.Release, r.Sealed, g.Blob, auth.NotAfter.Add(afterwards)}
+		have = &release{r.Release, bytes.Clone(r.Sealed), bytes.Clone(g.ConfirmKey), g.Blob, auth.NotAfter.Add(afterwards)}
 		s.take(auth, g).releases[g.Purpose] = have
+		s.later(have.until, have.erase)
 	}
-	s.outcomes[at] = outcome{response: r, until: have.until}
-	s.later(have.until, func() { s.erase(at, have) })
-	e.Body = bytes.Clone(e.Body)
-	s.record = append(s.record, e)
-	return r.Clone(), nil
+	s.outcomes[at] = outcome{of: have, receipt: bytes.Clone(r.Receipt)}
+	s.add(e, now)
+	return r, nil
 }
 
 // take returns the slot of g's key, which it counts if it is new.
@@ -175,13 +193,18 @@ func (s *Store) take(auth *authorization, g teebroker.Grant) *slot {
 	return s.slots[k]
 }
 
-// erase leaves of a release that it happened.
-func (s *Store) erase(at attempt, r *release) {
-	o := s.outcomes[at]
-	clear(o.response.Sealed)
-	clear(r.sealed)
-	r.sealed, o.response = nil, teebroker.Response{}
-	s.outcomes[at] = o
+// generation is that of the state, which is never restored.
+const generation = 1
+
+// add appends e to its chain.
+func (s *Store) add(e teebroker.Entry, now time.Time) {
+	e.Body = bytes.Clone(e.Body)
+	k := chain{e.Tenant, e.Chain}
+	var last store.RecordEntry
+	if n := len(s.record[k]); n > 0 {
+		last = s.record[k][n-1]
+	}
+	s.record[k] = append(s.record[k], last.Follow(e, generation, now))
 }
 
 // Refuse implements [teebroker.Ledger].
@@ -200,8 +223,7 @@ func (s *Store) Refuse(ctx context.Context, request [32]byte, purpose, code stri
 	s.later(now.Add(keepRefused), func() { delete(s.outcomes, at) })
 	if s.refusals < maxRefusals {
 		s.refusals++
-		e.Body = bytes.Clone(e.Body)
-		s.record = append(s.record, e)
+		s.add(e, now)
 	}
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 
 	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/internal/names"
-	"github.com/teebroker/teebroker/nonce"
+	"github.com/teebroker/teebroker/store"
 )
 
 // Register adds inst, or changes it, which raises its Generation and voids its
@@ -37,15 +37,21 @@ func (s *Store) Register(ctx context.Context, inst teebroker.Instance) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := id{inst.Tenant, inst.ID}
-	inst.Generation = s.instances[k].Generation + 1
-	s.instances[k] = inst
-	delete(s.auths, k)
+	s.change(k, inst)
 	return nil
 }
 
-// maxSecret is well below keywrap.MaxSecret, since v1 seals a secret in base64
-// and with what it is for.
-const maxSecret = 512 << 10
+// change makes inst what is registered, in the next generation, and voids its
+// open authorizations.
+func (s *Store) change(k id, inst teebroker.Instance) uint64 {
+	inst.Generation = s.instances[k].Generation + 1
+	s.instances[k] = inst
+	for _, a := range s.auths[k] {
+		a.withdrawn = a.withdrawn || a.used < a.Uses
+	}
+	delete(s.auths, k)
+	return inst.Generation
+}
 
 // PutSecret stores a copy of value, which is not empty and at most 512 KiB, as
 // the secret of an instance that is registered.
@@ -56,8 +62,8 @@ func (s *Store) PutSecret(ctx context.Context, tenant string, instance [16]byte,
 	if len(value) == 0 {
 		return errors.New("memory: an empty secret")
 	}
-	if len(value) > maxSecret {
-		return fmt.Errorf("memory: a secret of more than %d bytes", maxSecret)
+	if len(value) > store.MaxSecret {
+		return fmt.Errorf("memory: a secret of more than %d bytes", store.MaxSecret)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,83 +81,79 @@ func (s *Store) PutSecret(ctx context.Context, tenant string, instance [16]byte,
 // is required: nothing is authorized for ever. An empty list where nil has a
 // meaning would authorize nothing and is an error.
 func (s *Store) Authorize(ctx context.Context, a teebroker.Authorization) error {
-	if err := check(a); err != nil {
+	a, err := store.CheckAuthorization(a)
+	if err != nil {
 		return fmt.Errorf("memory: %w", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, err := s.now(); err != nil {
-		return err
+	_, _, err = s.authorize(a)
+	if errors.Is(err, store.NotFound) {
+		return fmt.Errorf("memory: %w", teebroker.NoInstance)
 	}
+	return err
+}
+
+// authorize adds a, which was checked. It returns it as it is then, and the time.
+func (s *Store) authorize(a teebroker.Authorization) (teebroker.Authorization, time.Time, error) {
+	now, err := s.now()
 	k := id{a.Tenant, a.Instance}
 	inst, ok := s.instances[k]
-	if !ok {
-		return fmt.Errorf("memory: %w", teebroker.NoInstance)
+	switch {
+	case err != nil:
+		return a, now, err
+	case !ok:
+		return a, now, store.NotFound
+	case !now.Before(a.NotAfter):
+		return a, now, fmt.Errorf("%w: the window is over", store.Invalid)
+	case s.authorization(a.Tenant, a.ID) != nil:
+		return a, now, fmt.Errorf("%w: there is an authorization of this id", store.Conflict)
+	case s.unused(k, now) >= store.MaxOpen:
+		return a, now, fmt.Errorf("%w: too many open authorizations: revoke some", store.Invalid)
 	}
 	if a.ID == [16]byte{} {
 		rand.Read(a.ID[:])
-	}
-	if s.ids[a.ID] {
-		return errors.New("memory: there is an authorization of this id")
+		a.ID[6], a.ID[8] = a.ID[6]&0x0f|0x40, a.ID[8]&0x3f|0x80 // a UUID of version 4
 	}
 	var documents [][32]byte
 	for _, p := range inst.Policies {
 		documents = append(documents, p.Digest())
 	}
 	a.Policy, a.Generation = teebroker.PolicyDigest(documents...), inst.Generation
-	open := newAuthorization(a)
-	s.ids[a.ID] = true
-	s.auths[k] = append(s.auths[k], open)
+	open := &authorization{Authorization: a}
+	s.auths[k], s.given[k] = append(s.auths[k], open), append(s.given[k], open)
 	s.later(a.NotAfter, func() {
 		s.auths[k] = slices.DeleteFunc(s.auths[k], func(x *authorization) bool { return x == open })
 	})
+	return store.CloneAuthorization(a), now, nil
+}
+
+// authorization returns the one of this id, or nil.
+func (s *Store) authorization(tenant string, auth [16]byte) *authorization {
+	for k, as := range s.given {
+		if i := slices.IndexFunc(as, func(a *authorization) bool { return a.ID == auth }); k.tenant == tenant && i >= 0 {
+			return as[i]
+		}
+	}
 	return nil
 }
 
-// check returns an error if a can't be meant.
-func check(a teebroker.Authorization) error {
-	switch {
-	case len(a.Purposes) == 0:
-		return errors.New("an authorization without a purpose")
-	case a.Uses < 0:
-		return errors.New("an authorization of negative uses")
-	case a.NotAfter.IsZero() || !a.NotBefore.Before(a.NotAfter):
-		return errors.New("an authorization without a window")
-	case a.Profiles != nil && len(a.Profiles) == 0:
-		return errors.New("an authorization without a profile")
-	case a.Chips != nil && len(a.Chips) == 0:
-		return errors.New("an authorization without a chip")
-	}
-	for _, p := range a.Purposes {
-		if !names.Registrable(p) {
-			return fmt.Errorf("%q is not a purpose", p)
+// unused counts the authorizations that can give slots.
+func (s *Store) unused(k id, now time.Time) (n int) {
+	for _, a := range s.auths[k] {
+		if !a.withdrawn && a.used < a.Uses && now.Before(a.NotAfter) {
+			n++
 		}
 	}
-	for _, c := range a.Chips {
-		if len(bytes.Trim(c, "\x00")) == 0 {
-			return errors.New("a masked chip in a list")
-		}
-	}
-	return nil
+	return n
 }
 
 // authorization is an Authorization in which nothing is left to a default.
 type authorization struct {
 	teebroker.Authorization
-	used int
-}
-
-func newAuthorization(a teebroker.Authorization) *authorization {
-	a.Purposes = slices.Clone(a.Purposes)
-	a.Uses = max(a.Uses, 1)
-	if a.Profiles = slices.Clone(a.Profiles); a.Profiles == nil {
-		a.Profiles = []nonce.Profile{nonce.ProfileV1}
-	}
-	a.Chips = slices.Clone(a.Chips)
-	for i, c := range a.Chips {
-		a.Chips[i] = bytes.Clone(c)
-	}
-	return &authorization{a, 0}
+	used      int
+	revoked   bool
+	withdrawn bool // revoked, or voided by a change, or its instance deleted
 }
 
 // covers reports whether a is for what g asks, whenever that is.
@@ -162,9 +164,9 @@ func (a *authorization) covers(g teebroker.Grant) bool {
 		(a.Chips == nil || slices.ContainsFunc(a.Chips, listed))
 }
 
-// open reports whether now is in the window of a.
+// open reports whether now is in the window of a, and nobody withdrew it.
 func (a *authorization) open(now time.Time) bool {
-	return !now.Before(a.NotBefore) && now.Before(a.NotAfter)
+	return !a.withdrawn && !now.Before(a.NotBefore) && now.Before(a.NotAfter)
 }
 
 // Record returns a copy of the entries of one chain of a tenant, oldest first.
@@ -172,11 +174,9 @@ func (s *Store) Record(ctx context.Context, tenant string, c teebroker.Chain) ([
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var es []teebroker.Entry
-	for _, e := range s.record {
-		if e.Tenant == tenant && e.Chain == c {
-			e.Body = bytes.Clone(e.Body)
-			es = append(es, e)
-		}
+	for _, e := range s.record[chain{tenant, c}] {
+		e.Body = bytes.Clone(e.Body)
+		es = append(es, e.Entry)
 	}
 	return es, nil
 }

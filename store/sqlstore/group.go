@@ -125,7 +125,7 @@ func (g *group) lead(ctx context.Context) {
 	for n < len(g.queue) && n < maxBatch && !g.queue[0].solo && !g.queue[n].solo {
 		n++
 	}
-	jobs := slices.Clone(g.queue[:n])
+	jobs, leader := slices.Clone(g.queue[:n]), g.queue[0]
 	g.queue = append(g.queue[:0], g.queue[n:]...)
 	for _, j := range jobs {
 		j.state = taken
@@ -138,7 +138,9 @@ func (g *group) lead(ctx context.Context) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, j := range jobs {
-		close(j.wake)
+		if j != leader {
+			close(j.wake)
+		}
 	}
 	if len(g.queue) == 0 {
 		g.led = false
