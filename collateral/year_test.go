@@ -241,8 +241,15 @@ func (w *world) events(d int) {
 // sickness breaks both services from the begin of every tenth day for 36 hours.
 func (w *world) sickness(d int) {
 	faults := []kdstest.Fault{
-		{Down: true}, {Status: http.StatusServiceUnavailable}, {Delay: time.Minute}, {Truncated: true}, {Bomb: true},
-		{Wrong: func(string, []byte) []byte { return []byte("<html>") }}, {Every: day}, w.kds.Instead(w.chips[0]), {Status: http.StatusNotFound},
+		{Down: true},
+		{Status: http.StatusServiceUnavailable},
+		{Delay: time.Minute},
+		{Truncated: true},
+		{Bomb: true},
+		{Wrong: func(string, []byte) []byte { return []byte("<html>") }},
+		{Every: day},
+		w.kds.Instead(w.chips[0]),
+		{Status: http.StatusNotFound},
 	}
 	switch d % 10 {
 	case 0:
