@@ -270,6 +270,15 @@ func TestMismatch(t *testing.T) {
 	}
 }
 
+func ExampleFromPeer() {
+	ctx := evidence.FromPeer(context.Background(), "192.0.2.1") // then given to Verify
+	fmt.Println(evidence.Peer(ctx))
+	fmt.Println(evidence.Peer(context.Background()))
+	// Output:
+	// 192.0.2.1 true
+	//  false
+}
+
 func ExampleNewBinding() {
 	want, err := evidence.NewBinding([]byte{0xca, 0xfe})
 	if err != nil {

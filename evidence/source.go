@@ -24,3 +24,18 @@ type Collateral struct {
 
 // ErrNotFound is wrapped by [Source.Get] for what the Source knows not to exist.
 var ErrNotFound = errors.New("evidence: no such collateral")
+
+type peerKey struct{}
+
+// FromPeer returns ctx, for Verify, with a short name of who sent the Evidence,
+// such as a network address. Evidence names a chip before anybody knows that the
+// chip signed it, so Sources that ask a vendor limit what one peer makes them ask.
+func FromPeer(ctx context.Context, peer string) context.Context {
+	return context.WithValue(ctx, peerKey{}, peer)
+}
+
+// Peer returns the name that [FromPeer] gave to ctx, or false.
+func Peer(ctx context.Context) (string, bool) {
+	peer, ok := ctx.Value(peerKey{}).(string)
+	return peer, ok
+}

@@ -23,12 +23,16 @@ type Error struct {
 	Err        error
 
 	again bool // another attempt may help
-	own   bool // the caller ran out of time: no matter for others
+	own   bool // the caller ran out of time or requests: no matter for others
 	saved bool // known from elsewhere: not to be remembered for the name
 }
 
-// errBudget is the cause where requests would come too fast for the service.
-var errBudget = errors.New("too many requests")
+// Causes of requests that were not sent, as they would come too fast: for the
+// service, or from one peer.
+var (
+	errBudget = errors.New("too many requests")
+	errPeer   = errors.New("too many requests of one peer")
+)
 
 // Error implements error.
 func (e *Error) Error() string {
@@ -67,7 +71,7 @@ func (c *Client) fail(status int, err error) *Error {
 	return &Error{Service: c.cfg.Service, Status: status, Err: err}
 }
 
-// gaveUp returns the Error of a caller that could not wait.
+// gaveUp returns the Error of a caller that can't wait, or may not ask.
 func (c *Client) gaveUp(err error) *Error {
 	e := c.fail(0, err)
 	e.own = true

@@ -28,9 +28,16 @@ type Config struct {
 	Client   *http.Client  // if nil, one of its own that uses no proxy
 	Every    time.Duration // between requests, on average; required
 	Burst    int           // requests at once after a rest; required
+	Peer     Rate          // of what one peer makes us ask; if zero, no limit but the others
 	Patience time.Duration // longest wait for the budget or for what Retry-After asks
 	Timeout  time.Duration // of one attempt
 	Attempts int           // for one name
+}
+
+// Rate is Burst at once after a rest, and then one in Every.
+type Rate struct {
+	Every time.Duration
+	Burst int
 }
 
 // Defaults of a Config.
@@ -49,6 +56,7 @@ const (
 	firstHold      = time.Second // after a failure; doubles
 	longestHold    = time.Minute
 	maxFailures    = 4096 // names remembered
+	maxPeers       = 4096 // remembered
 )
 
 // Request asks for one file.
@@ -68,6 +76,7 @@ type Client struct {
 	http   *http.Client
 	budget *budget
 	failed *lru.Cache[string, failure]
+	peers  *peers
 
 	flights flight.Group[evidence.Collateral] // by Name
 }
@@ -83,6 +92,7 @@ func New(cfg Config) (*Client, error) {
 		{"Patience", cfg.Patience >= 0},
 		{"Timeout", cfg.Timeout >= 0},
 		{"Attempts", cfg.Attempts >= 0},
+		{"Peer", cfg.Peer.Every >= 0 && cfg.Peer.Burst >= 0 && (cfg.Peer.Every > 0) == (cfg.Peer.Burst > 0)},
 	} {
 		if !f.good {
 			return nil, fmt.Errorf("%s: not a positive number", f.name)
@@ -102,6 +112,7 @@ func New(cfg Config) (*Client, error) {
 		http:   httpClient(cfg.Client),
 		budget: &budget{every: cfg.Every, burst: cfg.Burst},
 		failed: lru.New[string, failure](maxFailures),
+		peers:  newPeers(cfg.Peer),
 	}, nil
 }
 
@@ -118,10 +129,15 @@ func (c *Client) Get(ctx context.Context, r Request) (evidence.Collateral, error
 }
 
 // lead asks for all who wait for r.Name. What it returns holds for them, unless it
-// is this caller who ran out of time.
+// is this caller who ran out of time, or of requests.
 func (c *Client) lead(ctx context.Context, r Request) (answer evidence.Collateral, final bool, _ error) {
 	if err := c.remembered(r.Name); err != nil {
 		return answer, true, err
+	}
+	if delay, ok := c.peers.take(ctx); !ok {
+		e := c.gaveUp(errPeer)
+		e.RetryAfter = delay
+		return answer, false, e
 	}
 	answer, err := c.try(ctx, r)
 	if err == nil {

@@ -314,6 +314,47 @@ func TestBudgetBeyondDeadline(t *testing.T) {
 	})
 }
 
+// A peer has so much, and no more by waiting with others for one name; who has no
+// name has no such limit.
+func TestPeers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := service()
+		s.Break(fakevendor.Fault{Delay: time.Second})
+		cfg := config(s)
+		cfg.Peer = fetch.Rate{Every: time.Minute, Burst: 2}
+		c := client(t, cfg)
+		a, b := evidence.FromPeer(t.Context(), "a"), evidence.FromPeer(t.Context(), "b")
+		for i := range 10 {
+			err := get(a, c, fmt.Sprint("/", i))
+			var e *fetch.Error
+			if i < 2 && err != nil || i >= 2 && (!errors.As(err, &e) || !errors.Is(err, evidence.Unavailable) || e.RetryAfter <= 0) {
+				t.Errorf("%d: %v", i, err)
+			}
+		}
+		if err := get(b, c, "/2"); err != nil {
+			t.Errorf("another peer: %v", err)
+		}
+		for i := range 10 {
+			if err := get(t.Context(), c, fmt.Sprint("/", i)); err != nil {
+				t.Errorf("nobody's: %v", err)
+			}
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = get(b, c, "/x") })
+		synctest.Wait()
+		wg.Go(func() {
+			if err := get(a, c, "/x"); err != nil {
+				t.Errorf("with another: %v", err)
+			}
+		})
+		wg.Wait()
+		time.Sleep(time.Minute)
+		if err := get(a, c, "/y"); err != nil {
+			t.Errorf("later: %v", err)
+		}
+	})
+}
+
 // Many who want one file at a time cost one request.
 func TestCoalesced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -462,6 +503,7 @@ func TestConfig(t *testing.T) {
 		"Patience": func(c *fetch.Config) { c.Patience = -1 },
 		"Timeout":  func(c *fetch.Config) { c.Timeout = -1 },
 		"Attempts": func(c *fetch.Config) { c.Attempts = -1 },
+		"Peer":     func(c *fetch.Config) { c.Peer.Burst = 1 },
 	} {
 		cfg := good
 		edit(&cfg)

@@ -1,6 +1,13 @@
 package fetch
 
-import "time"
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/internal/lru"
+)
 
 // failure is what came of a name last, if no answer.
 type failure struct {
@@ -34,4 +41,36 @@ func (c *Client) forget(name string) {
 	if _, ok := c.failed.Get(name); ok {
 		c.failed.Put(name, failure{})
 	}
+}
+
+// peers has a budget for each peer. The nil peers limits nobody.
+type peers struct {
+	rate Rate
+
+	mu    sync.Mutex
+	known *lru.Cache[string, *budget] // who was away for longest is forgotten
+}
+
+func newPeers(r Rate) *peers {
+	if r.Burst == 0 {
+		return nil
+	}
+	return &peers{rate: r, known: lru.New[string, *budget](maxPeers)}
+}
+
+// take takes the right to ask for one name from the peer of ctx, if it has one; or
+// returns when there will be one. Nobody waits for it.
+func (p *peers) take(ctx context.Context) (time.Duration, bool) {
+	peer, ok := evidence.Peer(ctx)
+	if p == nil || !ok {
+		return 0, true
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b, ok := p.known.Get(peer)
+	if !ok {
+		b = &budget{every: p.rate.Every, burst: p.rate.Burst}
+		p.known.Put(peer, b)
+	}
+	return b.take(time.Now(), 0)
 }

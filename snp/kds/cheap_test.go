@@ -127,3 +127,26 @@ func TestFloodOfChips(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// One who makes up chips leaves something to the others, where it is known who asks.
+func TestFloodFromOnePeer(t *testing.T) {
+	s := kdstest.New(vendor())
+	v := verifier(t, impatient(t, s))
+	chip := vendor().Chip(snp.Milan)
+	stranger := evidence.FromPeer(t.Context(), "192.0.2.1")
+	for i := range 500 {
+		ev := bare(chip, snptest.Guest{Edit: func(r []byte) { copy(r[0x1A0:], fmt.Sprint("made up ", i)) }})
+		if _, err := v.Verify(stranger, ev, want); !errors.Is(err, evidence.Unavailable) {
+			t.Fatal(err)
+		}
+	}
+	if n := s.Requests(); n != 3 {
+		t.Errorf("%d requests for one peer, want 3", n)
+	}
+	if _, err := v.Verify(stranger, bare(chip, snptest.Guest{}), want); !errors.Is(err, evidence.Unavailable) {
+		t.Errorf("the same peer: %v", err)
+	}
+	if _, err := v.Verify(evidence.FromPeer(t.Context(), "192.0.2.2"), bare(chip, snptest.Guest{}), want); err != nil {
+		t.Errorf("another peer: %v", err)
+	}
+}

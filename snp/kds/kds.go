@@ -14,6 +14,7 @@ package kds
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/pem"
@@ -52,6 +53,12 @@ type Config struct {
 	Every time.Duration
 	Burst int
 
+	// PeerEvery and PeerBurst likewise are for VCEKs that one peer makes us ask for,
+	// where [evidence.FromPeer] says who that is, so that one who makes up chips
+	// leaves something to the others. If zero, 1 min and 3.
+	PeerEvery time.Duration
+	PeerBurst int
+
 	// Patience is the longest wait for the budget, or for what the service asks to
 	// wait. What would take longer fails at once. If zero, 30 s.
 	Patience time.Duration
@@ -66,6 +73,8 @@ type Config struct {
 const (
 	defaultEvery = 10 * time.Second
 	defaultBurst = 10
+	peerEvery    = time.Minute
+	peerBurst    = 3
 	listEvery    = 5 * time.Second
 	listBurst    = 12 // all lists and chains of all lines
 )
@@ -87,23 +96,19 @@ func New(cfg Config) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kds: Config.BaseURL: %w", err)
 	}
-	if cfg.Every == 0 {
-		cfg.Every = defaultEvery
-	}
-	if cfg.Burst == 0 {
-		cfg.Burst = defaultBurst
-	}
-	client := func(every time.Duration, burst int) (*fetch.Client, error) {
+	cfg.Every, cfg.Burst = cmp.Or(cfg.Every, defaultEvery), cmp.Or(cfg.Burst, defaultBurst)
+	peer := fetch.Rate{Every: cmp.Or(cfg.PeerEvery, peerEvery), Burst: cmp.Or(cfg.PeerBurst, peerBurst)}
+	client := func(every time.Duration, burst int, peer fetch.Rate) (*fetch.Client, error) {
 		return fetch.New(fetch.Config{
-			Service: "AMD KDS", Client: cfg.Client, Every: every, Burst: burst,
+			Service: "AMD KDS", Client: cfg.Client, Every: every, Burst: burst, Peer: peer,
 			Patience: cfg.Patience, Timeout: cfg.Timeout, Attempts: cfg.Attempts,
 		})
 	}
 	s := &Source{base: base}
-	if s.keys, err = client(cfg.Every, cfg.Burst); err != nil {
+	if s.keys, err = client(cfg.Every, cfg.Burst, peer); err != nil {
 		return nil, fmt.Errorf("kds: Config.%w", err)
 	}
-	if s.lists, err = client(min(listEvery, cfg.Every), listBurst); err != nil {
+	if s.lists, err = client(min(listEvery, cfg.Every), listBurst, fetch.Rate{}); err != nil {
 		return nil, fmt.Errorf("kds: Config.%w", err)
 	}
 	return s, nil

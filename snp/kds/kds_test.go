@@ -184,10 +184,10 @@ func TestChains(t *testing.T) {
 		}
 		one := pem.EncodeToMemory(first)
 		ark := pem.EncodeToMemory(second)
-		forged := snptest.NewAMD().Anchors(snp.Milan)[0].ARK
+		other := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: vendor().Resign(snp.Turin, snptest.ARK, issuer, nil)})
 		for says, wrong := range map[string][]byte{
 			"one": one, "the other way round": append(bytes.Clone(ark), one...), "three": append(bytes.Clone(c[0].Data), ark...),
-			"DER": issuer, "of another root": append(bytes.Clone(one), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: forged})...),
+			"DER": issuer, "of another root": append(other, ark...),
 		} {
 			s.Publish(name, wrong)
 			if _, err := source(t, s).Get(t.Context(), name); !errors.Is(err, evidence.Unavailable) {
@@ -266,7 +266,7 @@ func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f
 func TestConfig(t *testing.T) {
 	for field, cfg := range map[string]kds.Config{
 		"BaseURL": {BaseURL: "kdsintf.amd.com"}, "Every": {Every: -1}, "Burst": {Burst: -1},
-		"Patience": {Patience: -1}, "Timeout": {Timeout: -1}, "Attempts": {Attempts: -1},
+		"Peer": {PeerEvery: -1}, "Patience": {Patience: -1}, "Timeout": {Timeout: -1}, "Attempts": {Attempts: -1},
 	} {
 		if _, err := kds.New(cfg); err == nil || !strings.HasPrefix(err.Error(), "kds: Config."+field+":") {
 			t.Errorf("%s: %v", field, err)

@@ -12,6 +12,7 @@
 package pcs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,7 +99,7 @@ type Source struct {
 func New(cfg Config) (*Source, error) {
 	s := &Source{update: cfg.Update, rootCRL: cfg.RootCRL}
 	var err error
-	if s.base, err = fetch.Base(orDefault(cfg.BaseURL, Intel)); err != nil {
+	if s.base, err = fetch.Base(cmp.Or(cfg.BaseURL, Intel)); err != nil {
 		return nil, fmt.Errorf("pcs: Config.BaseURL: %w", err)
 	}
 	switch {
@@ -118,20 +119,13 @@ func New(cfg Config) (*Source, error) {
 	}
 	s.client, err = fetch.New(fetch.Config{
 		Service: "Intel PCS", Client: cfg.Client,
-		Every: orDefault(cfg.Every, defaultEvery), Burst: orDefault(cfg.Burst, defaultBurst),
+		Every: cmp.Or(cfg.Every, defaultEvery), Burst: cmp.Or(cfg.Burst, defaultBurst),
 		Patience: cfg.Patience, Timeout: cfg.Timeout, Attempts: cfg.Attempts,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("pcs: Config.%w", err)
 	}
 	return s, nil
-}
-
-func orDefault[T comparable](v, otherwise T) T {
-	if v == *new(T) {
-		return otherwise
-	}
-	return v
 }
 
 // Get implements [evidence.Source] for the names of package tdx and
