@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
@@ -17,77 +16,6 @@ import (
 	"github.com/teebroker/teebroker/tdx/internal/abi"
 	"github.com/teebroker/teebroker/tdx/tdxtest"
 )
-
-// What the Source may have that is none of the collateral asked for.
-func TestVerifyRefusesCollateral(t *testing.T) {
-	info, identity, rootCRL, pckCRL := tdx.TCBInfoName(fakeFMSPC), tdx.QEIdentityName(), tdx.RootCRLName(), tdx.PCKCRLName(tdx.PlatformCA)
-	checkOf := map[string]string{info: "tcb", identity: "tcb", rootCRL: "revocation", pckCRL: "revocation"}
-	for _, name := range []string{info, identity, rootCRL, pckCRL} {
-		for _, c := range []struct {
-			claim  string
-			edit   func(f *fake, s files)
-			reason evidence.Reason
-		}{
-			{"not there", func(_ *fake, s files) { delete(s, name) }, evidence.Unavailable},
-			{"no answers", func(_ *fake, s files) { s[name] = []evidence.Collateral{} }, evidence.Unavailable},
-			{"empty", func(_ *fake, s files) { s[name][0].Data = nil }, evidence.Unavailable},
-			{"garbage", func(_ *fake, s files) { s[name][0].Data = []byte("{garbage") }, evidence.Unavailable},
-			{"too long", func(_ *fake, s files) { s[name][0].Data = padded(s[name][0].Data, 2<<20) }, evidence.Unavailable},
-			{"trailing data", func(_ *fake, s files) { s[name][0].Data = append(s[name][0].Data, '0') }, evidence.Unavailable},
-			{"forged", func(_ *fake, s files) { flip(s[name][0].Data, len(s[name][0].Data)/3) }, evidence.Unavailable},
-			{"of another PKI", func(f *fake, s files) { s[name] = newFake(f.t).source()[name] }, evidence.Unavailable},
-			{"another document", func(_ *fake, s files) {
-				other := map[string]string{info: identity, identity: info, rootCRL: pckCRL, pckCRL: rootCRL}[name]
-				s[name] = s[other]
-			}, evidence.Unavailable},
-		} {
-			t.Run(name+" "+c.claim, func(t *testing.T) {
-				f := newFake(t)
-				cfg := f.config()
-				c.edit(f, cfg.Source.(files))
-				got, err := f.verifyQuote(cfg, f.quote())
-				wantRefused(t, got, err, c.reason, checkOf[name])
-			})
-		}
-		t.Run(name+" with white space", func(t *testing.T) {
-			f := newFake(t)
-			cfg := f.config()
-			c := &cfg.Source.(files)[name][0]
-			c.Data = padded(c.Data, 100)
-			if _, err := f.verifyQuote(cfg, f.quote()); err != nil {
-				t.Error(err)
-			}
-		})
-		t.Run(name+" behind too much garbage", func(t *testing.T) {
-			f := newFake(t)
-			cfg := f.config()
-			s := cfg.Source.(files)
-			s[name] = append(make([]evidence.Collateral, 16), s[name]...)
-			got, err := f.verifyQuote(cfg, f.quote())
-			wantRefused(t, got, err, evidence.Unavailable, checkOf[name])
-		})
-		t.Run(name+" found beside garbage", func(t *testing.T) {
-			f := newFake(t)
-			cfg := f.config()
-			s := cfg.Source.(files)
-			s[name] = append([]evidence.Collateral{{Data: []byte("{")}, {Data: []byte{0x30}, Issuer: []byte("x")}}, s[name]...)
-			if _, err := f.verifyQuote(cfg, f.quote()); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
-
-// padded returns data with n bytes of white space, as it is taken: after a document
-// in JSON, or a list in PEM.
-func padded(data []byte, n int) []byte {
-	if data[0] == 0x30 {
-		data = pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: data})
-	}
-	return append(bytes.Clone(data), bytes.Repeat([]byte(" "), n)...)
-}
-
-func flip(b []byte, i int) { b[i] ^= 1 }
 
 // A Source that fails is not one that has nothing.
 func TestVerifySaysWhyTheSourceFailed(t *testing.T) {
@@ -137,6 +65,13 @@ func TestVerifyRefusesDocuments(t *testing.T) {
 		"info: an advisory that is too long": func(f *fake) { first(f.info)["advisoryIDs"] = []any{strings.Repeat("A", 65)} },
 		"info: too many advisories":          func(f *fake) { first(f.info)["advisoryIDs"] = slices.Repeat([]any{"INTEL-SA-1"}, 257) },
 		"module: another name":               func(f *fake) { module(f)["id"] = "TDX-01" },
+		"module: one digit":                  func(f *fake) { module(f)["id"] = "TDX_1" },
+		"module: of SGX":                     func(f *fake) { module(f)["id"] = "SGX_01" },
+		"module: twice in another case": func(f *fake) {
+			again := maps.Clone(module(f))
+			again["id"] = "tdx_01"
+			f.info["tdxModuleIdentities"] = []any{module(f), again}
+		},
 		"module: no digits":                  func(f *fake) { module(f)["id"] = "TDX_" },
 		"module: twice":                      func(f *fake) { f.info["tdxModuleIdentities"] = []any{module(f), module(f)} },
 		"module: too many":                   func(f *fake) { f.info["tdxModuleIdentities"] = modules(f, 65) },
@@ -147,6 +82,9 @@ func TestVerifyRefusesDocuments(t *testing.T) {
 		"identity: version 1":                func(f *fake) { f.identity["version"] = 1 },
 		"identity: no isvprodid":             func(f *fake) { delete(f.identity, "isvprodid") },
 		"identity: no mask":                  func(f *fake) { delete(f.identity, "attributesMask") },
+		"identity: a short mask":             func(f *fake) { f.identity["attributesMask"] = "FB" },
+		"identity: an empty MISCSELECT":      func(f *fake) { f.identity["miscselect"] = "" },
+		"identity: an empty signer":          func(f *fake) { f.identity["mrsigner"] = "" },
 	}
 	for part, of := range map[string]func(*fake) object{"info": platform, "identity": identity} {
 		for claim, edit := range map[string]func(object){
@@ -175,8 +113,11 @@ func TestVerifyRefusesDocuments(t *testing.T) {
 	}
 	for part, of := range map[string]func(*fake) object{"module": module, "identity": identity} {
 		cases[part+": no levels"] = func(f *fake) { delete(of(f), "tcbLevels") }
+		cases[part+": an empty list of levels"] = func(f *fake) { of(f)["tcbLevels"] = []any{} }
 		cases[part+": too many levels"] = func(f *fake) { of(f)["tcbLevels"] = enclaveLevels(257) }
 		cases[part+": two levels of one svn"] = func(f *fake) { of(f)["tcbLevels"] = append(levels(of(f)), first(of(f))) }
+		cases[part+": isvsvn of 65536"] = func(f *fake) { tcbOf(first(of(f)))["isvsvn"] = 65536 }
+		cases[part+": a negative isvsvn"] = func(f *fake) { tcbOf(first(of(f)))["isvsvn"] = -1 }
 		cases[part+": no isvsvn"] = func(f *fake) { first(of(f))["tcb"] = object{} }
 	}
 	for claim, edit := range cases {

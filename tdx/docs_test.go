@@ -147,6 +147,11 @@ func TestNames(t *testing.T) {
 		{tdx.PCKCRLName(tdx.ProcessorCA), "/sgx/certification/v4/pckcrl?ca=processor&encoding=der"},
 		{tdx.PCKCRLName(0), ""},
 		{tdx.RootCRLName(), "/sgx/certification/v4/rootcacrl"},
+		{tdx.SGXStandard.String(), "standard"},
+		{tdx.SGXScalable.String(), "scalable"},
+		{tdx.SGXScalableWithIntegrity.String(), "scalable with integrity"},
+		{(tdx.SGXScalableWithIntegrity + 1).String(), "none"},
+		{tdx.ProcessorCA.String(), "processor"},
 	} {
 		if c.got != c.want {
 			t.Errorf("got %s, want %s", c.got, c.want)

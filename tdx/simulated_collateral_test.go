@@ -3,6 +3,7 @@ package tdx_test
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"math/big"
 	"slices"
 	"strings"
@@ -74,6 +75,15 @@ func revocationFaults() []fault {
 		add("changed after signing", evidence.Unavailable, func(s *simulated) {
 			d := s.set[name][0].Data
 			s.set[name][0].Data = bytes.Replace(d, []byte("260531"), []byte("270531"), 1)
+		})
+		add("that is none", evidence.Unavailable, func(s *simulated) { s.set[name][0].Data = []byte("garbage") })
+		add("that is PEM cut short", evidence.Unavailable, func(s *simulated) { s.set[name][0].Data = []byte("-----BEGIN X509 CRL-----\n") })
+		add("that is too long", evidence.Unavailable, func(s *simulated) {
+			text := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: s.set[name][0].Data})
+			s.set[name][0].Data = append(text, bytes.Repeat([]byte(" "), 1<<20)...)
+		})
+		add("behind too many that are none", evidence.Unavailable, func(s *simulated) {
+			s.set[name] = append(make([]evidence.Collateral, 16), s.set[name]...)
 		})
 		add("followed by something", evidence.Unavailable, func(s *simulated) { s.set[name][0].Data = append(s.set[name][0].Data, 0) })
 	}
@@ -182,6 +192,9 @@ func currencyFaults(d signedDocument) []fault {
 		{"dropped", evidence.Unavailable, func(s *simulated) { delete(s.set, d.name(s)) }},
 		{"of no answers", evidence.Unavailable, func(s *simulated) { s.set[d.name(s)] = nil }},
 		{"empty", evidence.Unavailable, d.after(func(c *evidence.Collateral) { c.Data = nil })},
+		{"behind too many that are none", evidence.Unavailable, func(s *simulated) {
+			s.set[d.name(s)] = append(make([]evidence.Collateral, 16), s.set[d.name(s)]...)
+		}},
 		{"expired", evidence.Stale, head(func(_, next *time.Time, _ *uint32) { *next = now.Add(-time.Second) })},
 		{"expired before the grace", evidence.Stale, func(s *simulated) {
 			s.cfg.StaleGrace = hours(1)
@@ -292,59 +305,6 @@ func textFaults(d signedDocument) []fault {
 		{"followed by something", evidence.Unavailable, d.after(func(c *evidence.Collateral) { c.Data = append(c.Data, '{') })},
 		{"that is too long", evidence.Unavailable, d.after(func(c *evidence.Collateral) { c.Data = append(c.Data, bytes.Repeat([]byte(" "), 1<<20)...) })},
 	}
-}
-
-// infoFaults are those of TCB Info.
-func infoFaults() []fault {
-	info := func(edit func(*tdxtest.TCBInfo)) func(*simulated) { return func(s *simulated) { s.info(edit) } }
-	fs := []fault{}
-	for name, edit := range map[string]func(*tdxtest.TCBInfo){
-		"for another FMSPC":                   func(i *tdxtest.TCBInfo) { i.FMSPC = "90C06F000001" },
-		"for another PCE":                     func(i *tdxtest.TCBInfo) { i.PCEID = "0001" },
-		"of SGX":                              func(i *tdxtest.TCBInfo) { i.ID = "SGX" },
-		"of version 2":                        func(i *tdxtest.TCBInfo) { i.Version = 2 },
-		"of another type":                     func(i *tdxtest.TCBInfo) { i.TCBType = 1 },
-		"with a short FMSPC":                  func(i *tdxtest.TCBInfo) { i.FMSPC = "90C06F0000" },
-		"without levels":                      func(i *tdxtest.TCBInfo) { i.Levels = nil },
-		"with too many levels":                func(i *tdxtest.TCBInfo) { i.Levels = slices.Repeat(i.Levels, 1000) },
-		"with two levels of one TCB":          func(i *tdxtest.TCBInfo) { i.Levels[1].TCB = i.Levels[0].TCB },
-		"with 15 SGX components":              func(i *tdxtest.TCBInfo) { i.Levels[0].TCB.SGX = i.Levels[0].TCB.SGX[:15] },
-		"with 17 TDX components":              func(i *tdxtest.TCBInfo) { i.Levels[0].TCB.TDX = append(i.Levels[0].TCB.TDX, tdxtest.Component{}) },
-		"with a component of 256":             func(i *tdxtest.TCBInfo) { i.Levels[0].TCB.SGX[0].SVN = 256 },
-		"with a negative component":           func(i *tdxtest.TCBInfo) { i.Levels[0].TCB.TDX[0].SVN = -1 },
-		"with an advisory that is no name":    func(i *tdxtest.TCBInfo) { i.Levels[0].Advisories = []string{"\n"} },
-		"with a short signer of modules":      func(i *tdxtest.TCBInfo) { i.Module.MRSIGNER = "00" },
-		"with a mask that is no number":       func(i *tdxtest.TCBInfo) { i.Modules[1].AttributesMask = "FFFFFFFFFFFFFFFG" },
-		"with a module of no version":         func(i *tdxtest.TCBInfo) { i.Modules[0].ID = "TDX_1" },
-		"with a module of another name":       func(i *tdxtest.TCBInfo) { i.Modules[0].ID = "SGX_01" },
-		"with two modules of one version":     func(i *tdxtest.TCBInfo) { i.Modules[0].ID = "tdx_01" },
-		"with a module without levels":        func(i *tdxtest.TCBInfo) { i.Modules[0].Levels = nil },
-		"with two levels of one module":       func(i *tdxtest.TCBInfo) { i.Modules[1].Levels[1].TCB = i.Modules[1].Levels[0].TCB },
-		"with a status no module has":         func(i *tdxtest.TCBInfo) { i.Modules[1].Levels[1].Status = tdx.ConfigurationNeeded },
-		"with a version of a module of 65536": func(i *tdxtest.TCBInfo) { i.Modules[1].Levels[1].TCB.ISVSVN = 65536 },
-	} {
-		fs = append(fs, fault{"TCB Info " + name, evidence.Unavailable, info(edit)})
-	}
-	return fs
-}
-
-// identityFaults are those of the QE identity.
-func identityFaults() []fault {
-	fs := []fault{}
-	for name, edit := range map[string]func(*tdxtest.QEIdentity){
-		"of the SGX enclave":           func(q *tdxtest.QEIdentity) { q.ID = "QE" },
-		"of version 1":                 func(q *tdxtest.QEIdentity) { q.Version = 1 },
-		"with a short mask":            func(q *tdxtest.QEIdentity) { q.AttributesMask = "FB" },
-		"with a short MISCSELECT":      func(q *tdxtest.QEIdentity) { q.MiscSelect = "" },
-		"without a signer":             func(q *tdxtest.QEIdentity) { q.MRSIGNER = "" },
-		"without levels":               func(q *tdxtest.QEIdentity) { q.Levels = nil },
-		"with two levels of a version": func(q *tdxtest.QEIdentity) { q.Levels = append(q.Levels, q.Levels[0]) },
-		"with a negative version":      func(q *tdxtest.QEIdentity) { q.Levels[0].TCB.ISVSVN = -1 },
-		"with a status no QE has":      func(q *tdxtest.QEIdentity) { q.Levels[0].Status = tdx.SWHardeningNeeded },
-	} {
-		fs = append(fs, fault{"QE identity " + name, evidence.Unavailable, func(s *simulated) { s.identity(edit) }})
-	}
-	return fs
 }
 
 // foreignFaults are of an enclave or module that is not Intel's.

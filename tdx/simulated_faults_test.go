@@ -119,7 +119,7 @@ func faults(t *testing.T) map[string][]fault {
 			}},
 		},
 		"revocation": revocationFaults(),
-		"tcb":        slices.Concat(documentFaults(), infoFaults(), identityFaults(), foreignFaults()),
+		"tcb":        slices.Concat(documentFaults(), foreignFaults()),
 	}
 }
 
@@ -323,9 +323,15 @@ func harmless() []fault {
 		{name: "the least evaluation number", make: func(s *simulated) { s.cfg.MinEvaluationDataNumber = tdxtest.EvaluationDataNumber }},
 		{name: "an earlier set, without a floor", make: func(s *simulated) { s.number(1) }},
 		{name: "a later set", make: func(s *simulated) { s.cfg.MinEvaluationDataNumber = 18; s.number(20) }},
+		{name: "behind as much rubbish as can be", make: func(s *simulated) {
+			for name, c := range s.set {
+				s.set[name] = append(make([]evidence.Collateral, 15), c...)
+			}
+		}},
 		{name: "rubbish beside what is right", make: func(s *simulated) {
 			for name, c := range s.set {
-				s.set[name] = append([]evidence.Collateral{{Data: []byte("x")}}, c...)
+				rubbish := []evidence.Collateral{{Data: []byte("{")}, {Data: []byte{0x30}, Issuer: []byte("x")}}
+				s.set[name] = slices.Concat(rubbish, c, rubbish)
 			}
 		}},
 	}
