@@ -284,6 +284,11 @@ func TestUnregisteredBlobs(t *testing.T) {
 			w.m = map[string]teebroker.Blob{purpose: {Digest: mine.Digest(), Epoch: 1}}
 			return mine
 		}, teebroker.ForeignBlob},
+		{"of the epoch that is registered", func(w *blobWorld, mine, other keywrap.Wrapped) keywrap.Wrapped {
+			b := w.crafted("two", `{"v":1,"by":"owner","kid":"two","suite":"HPKE-P384","tenant":"acme","instance":"00000000-0000-0000-0000-000000000001","purpose":"disk/root","epoch":1}`)
+			w.m = map[string]teebroker.Blob{purpose: {Digest: b.Digest(), Epoch: 1}}
+			return b
+		}, teebroker.ForeignBlob},
 		{"none presented, no copy", func(w *blobWorld, mine, other keywrap.Wrapped) keywrap.Wrapped {
 			w.register(mine, false)
 			return keywrap.Wrapped{}

@@ -129,3 +129,34 @@ func FuzzHeader(f *testing.F) {
 		}
 	})
 }
+
+// Of what can be said in two ways one is taken.
+func TestHeaderRefuses(t *testing.T) {
+	const good = `{"v":1,"by":"owner","kid":"k","suite":"HPKE-P384","tenant":"t","image":"i","purpose":"p","epoch":0}`
+	parse := func(text string) (keywrap.Header, error) {
+		return keywrap.Wrapped{Protected: []byte(base64.RawURLEncoding.EncodeToString([]byte(text)))}.Header()
+	}
+	if _, err := parse(good); err != nil {
+		t.Fatal(err)
+	}
+	zero := base64.RawURLEncoding.EncodeToString(make([]byte, 32))
+	for _, add := range []string{
+		`"instance":"00000000-0000-0000-0000-000000000000"`, `"instance":null`, `"owner":"` + zero + `"`, `"policy":"` + zero + `"`, `"policy":null`,
+		`"v":1`, `"V":1`, `"x":1`, `"instance":"00000000-0000-0000-0000-000000000001"`,
+	} {
+		if h, err := parse(good[:len(good)-1] + "," + add + "}"); !errors.Is(err, keywrap.ErrOpen) || h != (keywrap.Header{}) {
+			t.Errorf("and %s: %v", add, err)
+		}
+	}
+	for _, name := range []string{"v", "by", "kid", "suite", "tenant", "image", "purpose", "epoch"} {
+		if _, err := parse(strings.Replace(good, `"`+name+`"`, `"owner"`, 1)); !errors.Is(err, keywrap.ErrOpen) {
+			t.Errorf("without %s: %v", name, err)
+		}
+	}
+	if _, err := parse(strings.Replace(good, `"i"`, `"`+strings.Repeat("i", 5000)+`"`, 1)); !errors.Is(err, keywrap.ErrOpen) {
+		t.Error("too long")
+	}
+	if _, err := (keywrap.Wrapped{Protected: []byte("e30=")}).Header(); !errors.Is(err, keywrap.ErrOpen) {
+		t.Error("not base64url")
+	}
+}
