@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/teebroker/teebroker"
+	"github.com/teebroker/teebroker/evidence"
 	"github.com/teebroker/teebroker/keywrap"
 	"github.com/teebroker/teebroker/store"
 )
@@ -178,9 +179,11 @@ func (s *Server) serve(w http.ResponseWriter, c *call) (answer, error) {
 	if c.route.kind == operations {
 		return c.route.handle(c)
 	}
-	if !s.sources.take(source(c.RemoteAddr)) {
+	from := source(c.RemoteAddr)
+	if !s.sources.take(from) {
 		return answer{}, teebroker.RateLimited
 	}
+	c.Request = c.WithContext(evidence.FromPeer(c.Context(), from.String()))
 	if err := s.authenticate(c); err != nil {
 		return answer{}, err
 	}
