@@ -23,7 +23,12 @@ import (
 type Fault = fakevendor.Fault
 
 // Server is a fake key server, a [net/http.Handler]. It is safe for concurrent
-// use. Its Client needs no network. Make one with [New].
+// use. Make one with [New].
+//
+// Break gives it a [Fault], for some names or for all; Mend ends all. Requests
+// counts the requests for some names or all, and Most those for the name that was
+// asked for most. Client returns a client that needs no network, whatever the host
+// of a URL, and so works in a bubble of testing/synctest.
 type Server struct {
 	*fakevendor.Server
 	amd *snptest.AMD

@@ -27,8 +27,13 @@ import (
 type Fault = fakevendor.Fault
 
 // Server is a fake service, a [net/http.Handler], with the list of the root where
-// a PCCS has it and where Intel has it. It is safe for concurrent use. Its Client
-// needs no network. Make one with [New].
+// a PCCS has it and where Intel has it. It is safe for concurrent use. Make one
+// with [New] or [NewPCCS].
+//
+// Break gives it a [Fault], for some names or for all; Mend ends all. Requests
+// counts the requests for some names or all, and Most those for the name that was
+// asked for most. Client returns a client that needs no network, whatever the host
+// of a URL, and so works in a bubble of testing/synctest.
 type Server struct {
 	*fakevendor.Server
 	intel *tdxtest.Intel
