@@ -22,8 +22,9 @@ const (
 )
 
 // MaxEventLogSize is how many bytes an event log may have, padding included.
-// Firmware sets 256 KiB aside for one.
-const MaxEventLogSize = 1 << 20
+// Firmware sets 256 KiB aside for one; systems that go on with it have written
+// more.
+const MaxEventLogSize = 10 << 20
 
 // Event is something that an RTMR was extended with, of a log that the quote
 // vouches for. It has only what was hashed: who wrote a log is free to call an

@@ -13,6 +13,7 @@ import (
 
 	"github.com/teebroker/teebroker/keywrap"
 	"github.com/teebroker/teebroker/protocol/kbs"
+	"github.com/teebroker/teebroker/tdx"
 )
 
 // paths yields the path of every member of a tree, outermost first.
@@ -273,5 +274,22 @@ func TestOctets(t *testing.T) {
 		if (err == nil) != (want != nil) || !bytes.Equal(got, want) {
 			t.Errorf("%s: %v, %v", text, got, err)
 		}
+	}
+}
+
+// An event log of 10 MiB is looked at, and one byte more is not.
+func TestEventLogs(t *testing.T) {
+	w := newWorld(t, nil)
+	c := newClient(w, false)
+	c.auth()
+	for size, want := range map[int]int{tdx.MaxEventLogSize: http.StatusUnauthorized, tdx.MaxEventLogSize + 1: http.StatusRequestEntityTooLarge} {
+		body := c.body()
+		body["tee-evidence"].(map[string]any)["primary_evidence"] = map[string]any{"quote": "AAAA", "cc_eventlog": make([]byte, size)}
+		b, err := json.Marshal(body)
+		w.check(err)
+		if answer := c.attestWith(b); answer.Code != want {
+			t.Errorf("%d bytes: %d %s, want %d", size, answer.Code, answer.Body, want)
+		}
+		c.auth()
 	}
 }
