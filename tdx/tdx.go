@@ -43,8 +43,12 @@ const Format evidence.Format = "tdx-quote"
 // Config says what makes a quote genuine and current. What makes it acceptable is
 // a matter of policy.
 type Config struct {
-	Anchors [][]byte        // root CAs in DER; required, usually [Intel]
-	Source  evidence.Source // TCB Info, QE identity and CRLs; required
+	Anchors [][]byte // root CAs in DER; required, usually [Intel]
+
+	// Source has TCB Info, QE identity and CRLs; required. It may have several of
+	// each: TCB Info and QE identity of the newest evaluation count of which both
+	// are current, such as Intel's early set, and the list issued last.
+	Source evidence.Source
 
 	// Time returns the time at which validity is judged. If nil, time.Now.
 	Time func() time.Time
