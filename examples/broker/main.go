@@ -1,7 +1,7 @@
 // Command broker is the reference broker: it releases secrets to guests that prove
 // what they are, to whom their owner authorized it, and records everything.
 //
-//	broker serve|audit|tenant|version [flags]
+//	broker serve|audit|tenant|svsm-proxy|version [flags]
 //
 // Exit status: 0 done, 1 no, 2 usage, or what was named can't be read or reached.
 package main
@@ -15,6 +15,7 @@ import (
 
 	"github.com/teebroker/teebroker/examples/internal/brokerd"
 	"github.com/teebroker/teebroker/examples/internal/cli"
+	"github.com/teebroker/teebroker/examples/internal/svsmproxy"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -27,7 +28,7 @@ Releases secrets to confidential guests that prove what they are. To try it:
 
   broker serve -trust-simulated sim`,
 		Commands: append(
-			[]cli.Command{brokerd.ServeCommand(), brokerd.AuditCommand(), versionCommand()},
+			[]cli.Command{brokerd.ServeCommand(), brokerd.AuditCommand(), svsmproxy.Command("broker svsm-proxy"), versionCommand()},
 			brokerd.TenantCommands()...,
 		),
 	}.Main(args, stdout, stderr)

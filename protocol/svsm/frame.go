@@ -36,7 +36,7 @@ func readFrame(r io.Reader, limit uint64) ([]byte, error) {
 	}
 	b := make([]byte, n)
 	if _, err := io.ReadFull(r, b); err != nil {
-		return nil, fmt.Errorf("svsm: frame: %w", unexpected(err))
+		return nil, unexpected(err)
 	}
 	return b, nil
 }

@@ -200,7 +200,7 @@ func drain(conn net.Conn) error {
 func (s *session) negotiate(ctx context.Context, conn net.Conn) error {
 	b, err := readFrame(conn, MaxFrame)
 	if err != nil {
-		return err
+		return fmt.Errorf("svsm: negotiation: %w", err)
 	}
 	if err := parseNegotiation(b); err != nil {
 		return err
@@ -217,7 +217,7 @@ func (s *session) negotiate(ctx context.Context, conn net.Conn) error {
 func (s *session) exchange(ctx context.Context, conn net.Conn) (answer, error) {
 	b, err := readFrame(conn, MaxFrame)
 	if err != nil {
-		return answer{}, unexpected(err)
+		return answer{}, fmt.Errorf("svsm: attestation: %w", unexpected(err))
 	}
 	a, err := parseAttestation(b)
 	if err != nil {
