@@ -23,6 +23,9 @@ type Cipher struct{}
 // Open always fails.
 func Open(context.Context, Config) (*Token, error) { return nil, errNoCgo }
 
+// Is is never true.
+func (*Token) Is(URI) bool { return false }
+
 // Close always fails.
 func (*Token) Close() error { return errNoCgo }
 

@@ -36,13 +36,15 @@ import (
 // Token for a module, and nothing else may use it.
 type Token struct {
 	uri    URI
+	path   string // of the module
 	module *p11.Ctx
 	turns  chan struct{} // one for each session that may be in use
 	resets chan struct{} // held by who makes everything new
 
 	mu      sync.Mutex
 	state   state
-	refused []byte // PIN that the token refused
+	info    p11.TokenInfo // of the token that was last logged in to
+	refused []byte        // PIN that the token refused
 	closed  bool
 }
 
@@ -80,7 +82,7 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 	}
 	cfg.URI.PIN = bytes.Clone(cfg.URI.PIN)
 	t := &Token{
-		uri: cfg.URI, module: p11.New(cfg.Module),
+		uri: cfg.URI, path: cfg.Module, module: p11.New(cfg.Module),
 		turns: make(chan struct{}, cfg.Sessions), resets: make(chan struct{}, 1),
 	}
 	if t.module == nil {
@@ -91,6 +93,20 @@ func Open(ctx context.Context, cfg Config) (*Token, error) {
 		return nil, err
 	}
 	return t, nil
+}
+
+// Is reports whether u names the token of t, or none: who has keys in several
+// tokens asks before he looks for one in t.
+func (t *Token) Is(u URI) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return u.names(t.info) && says(u.Module, t.path)
+}
+
+// names reports whether all that u says of a token is true of this one.
+func (u URI) names(info p11.TokenInfo) bool {
+	return says(u.Token, info.Label) && says(u.Serial, info.SerialNumber) &&
+		says(u.Manufacturer, info.ManufacturerID) && says(u.Model, info.Model)
 }
 
 // Close logs out and unloads the module after the operations that run. Later
@@ -268,9 +284,8 @@ func (t *Token) slot() (uint, error) {
 		if err != nil || info.Flags&p11.CKF_TOKEN_INITIALIZED == 0 {
 			continue
 		}
-		if says(t.uri.Token, info.Label) && says(t.uri.Serial, info.SerialNumber) &&
-			says(t.uri.Manufacturer, info.ManufacturerID) && says(t.uri.Model, info.Model) {
-			found = append(found, s)
+		if t.uri.names(info) {
+			found, t.info = append(found, s), info
 		}
 	}
 	if len(found) != 1 {

@@ -230,6 +230,20 @@ func TestRemovedUnderLoad(t *testing.T) {
 	}
 }
 
+// A key is looked for in the token that it is said to be in.
+func TestIs(t *testing.T) {
+	token := newSoft(t).open(nil)
+	for uri, want := range map[string]bool{
+		"pkcs11:object=a": true, "pkcs11:token=test": true, "pkcs11:token=test;model=SoftHSM%20v2?pin-source=/pin": true, "pkcs11:token=test?module-path=" + module(t): true,
+		"pkcs11:token=other": false, "pkcs11:token=test;serial=1": false, "pkcs11:token=test;manufacturer=m": false, "pkcs11:model=m": false,
+		"pkcs11:token=test?module-path=/other.so": false,
+	} {
+		if got := token.Is(must(pkcs11.ParseURI(uri))); got != want {
+			t.Errorf("%s: %v", uri, got)
+		}
+	}
+}
+
 // Of many who find the token broken one makes it new.
 func TestResetOnce(t *testing.T) {
 	token := newSoft(t).open(nil)
@@ -392,46 +406,5 @@ func BenchmarkOpen(b *testing.B) {
 				}
 			}
 		})
-	}
-}
-
-// The token that the environment names, of whichever maker, does all that is asked
-// of one.
-func TestEnvironment(t *testing.T) {
-	uri := os.Getenv("TEEBROKER_PKCS11_TOKEN")
-	if uri == "" {
-		if os.Getenv("CI") != "" {
-			t.Fatal("TEEBROKER_PKCS11_TOKEN is not set")
-		}
-		t.Skip("TEEBROKER_PKCS11_TOKEN is not set")
-	}
-	u, err := pkcs11.ParseURI(uri)
-	if err != nil {
-		t.Fatal(err)
-	}
-	token, err := pkcs11.Open(t.Context(), pkcs11.Config{URI: u})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer token.Close()
-	for _, use := range []pkcs11.Use{pkcs11.Unwrap, pkcs11.Sign, pkcs11.Encrypt} {
-		o := pkcs11.Object{ID: make([]byte, 16)}
-		rand.Read(o.ID)
-		err := token.Generate(t.Context(), use, o)
-		var c *pkcs11.Cipher
-		switch {
-		case err != nil:
-		case use == pkcs11.Unwrap:
-			_, err = token.Opener(t.Context(), o, nil)
-		case use == pkcs11.Sign:
-			_, err = token.Signer(t.Context(), o)
-		default:
-			if c, err = token.Cipher(t.Context(), o); err == nil {
-				_, err = c.Seal(t.Context(), []byte("value"), nil)
-			}
-		}
-		if err != nil {
-			t.Errorf("use %d: %v", use, err)
-		}
 	}
 }

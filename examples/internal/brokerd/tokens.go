@@ -27,6 +27,9 @@ func (t tokens) open(ctx context.Context, uri string) (*pkcs11.Token, pkcs11.Obj
 		}
 		t[u.Module] = token
 	}
+	if !token.Is(u) {
+		return nil, pkcs11.Object{}, errors.New("the keys are in several tokens of one module, which is not supported")
+	}
 	return token, u.Key(), nil
 }
 

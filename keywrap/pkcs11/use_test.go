@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/sha512"
 	"errors"
+	"os"
 	"testing"
 
 	"github.com/teebroker/teebroker/keywrap/pkcs11"
@@ -75,5 +76,46 @@ func TestCipher(t *testing.T) {
 	}
 	if got, err := c.Open(t.Context(), nil, nil); !errors.Is(err, pkcs11.ErrOpen) || got != nil {
 		t.Errorf("nothing: %q, %v", got, err)
+	}
+}
+
+// The token that the environment names, of whichever maker, does all that is asked
+// of one.
+func TestEnvironment(t *testing.T) {
+	uri := os.Getenv("TEEBROKER_PKCS11_TOKEN")
+	if uri == "" {
+		if os.Getenv("CI") != "" {
+			t.Fatal("TEEBROKER_PKCS11_TOKEN is not set")
+		}
+		t.Skip("TEEBROKER_PKCS11_TOKEN is not set")
+	}
+	u, err := pkcs11.ParseURI(uri)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := pkcs11.Open(t.Context(), pkcs11.Config{URI: u})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer token.Close()
+	for _, use := range []pkcs11.Use{pkcs11.Unwrap, pkcs11.Sign, pkcs11.Encrypt} {
+		o := pkcs11.Object{ID: make([]byte, 16)}
+		rand.Read(o.ID)
+		err := token.Generate(t.Context(), use, o)
+		var c *pkcs11.Cipher
+		switch {
+		case err != nil:
+		case use == pkcs11.Unwrap:
+			_, err = token.Opener(t.Context(), o, nil)
+		case use == pkcs11.Sign:
+			_, err = token.Signer(t.Context(), o)
+		default:
+			if c, err = token.Cipher(t.Context(), o); err == nil {
+				_, err = c.Seal(t.Context(), []byte("value"), nil)
+			}
+		}
+		if err != nil {
+			t.Errorf("use %d: %v", use, err)
+		}
 	}
 }
