@@ -18,6 +18,7 @@ import (
 // Limits of a directory of a Cache.
 const (
 	maxInFolder = 1024      // files that are looked at in one of 256 folders
+	maxVEKFiles = 256       // files in a folder beside which a VEK is still written
 	maxOfName   = 32        // files that are looked at for one name
 	maxInAll    = 256 << 20 // bytes that are read when a Cache is made
 	tempPrefix  = ".new-"

@@ -197,6 +197,47 @@ func TestCacheReadOnly(t *testing.T) {
 	gets(t, cache, milanCRL, v.has[milanCRL][0].Data)
 }
 
+// Strangers choose which VEKs are asked for, so these do not fill the disk; what
+// everybody needs is written still.
+func TestCacheFull(t *testing.T) {
+	v, c, dir := newVendor(), &clock{now}, t.TempDir()
+	names := everything(v, now)
+	for i := range 256 {
+		folder := filepath.Join(dir, fmt.Sprintf("%02x", i))
+		if err := os.Mkdir(folder, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := cacheOf(t, v, c, dir)
+	gets(t, first, names[0], v.has[names[0]][0].Data)
+	paths := kept(t, dir)
+	if len(paths) != 1 {
+		t.Fatal(paths)
+	}
+	if err := os.Remove(paths[0]); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 256 {
+		if err := os.WriteFile(filepath.Join(filepath.Dir(paths[0]), fmt.Sprint(i)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := &reports{}
+	cache := cacheOf(t, v, c, dir, func(cfg *collateral.CacheConfig) { cfg.Report = r.add })
+	for range 2 {
+		gets(t, cache, names[0], v.has[names[0]][0].Data)
+	}
+	if v.asked[names[0]] != 2 || !strings.Contains(r.text(), "full") {
+		t.Errorf("asked %d times, reported %s", v.asked[names[0]], r.text())
+	}
+	for _, name := range names[1:] {
+		gets(t, cache, name, v.has[name][0].Data)
+	}
+	if n := len(kept(t, dir)) - 256; n != len(names)-1+1 { // and the floor
+		t.Errorf("%d files", n)
+	}
+}
+
 // unwritable makes dir one in which no folder can be made, also for root, who may
 // write wherever there is a file system: names of new folders are files already.
 func unwritable(t *testing.T, dir string) {

@@ -145,6 +145,10 @@ func (c *Cache) store(name string, now time.Time) {
 		if slices.ContainsFunc(found, x.same) {
 			continue
 		}
+		if x.kind == VEK && c.isFull(folder) {
+			c.trouble(fmt.Errorf("%s is full: a VEK is kept in memory only", folder))
+			return
+		}
 		if _, err := c.storeFile(folder, name, x.Collateral); err != nil {
 			c.trouble(err)
 			return
@@ -155,6 +159,13 @@ func (c *Cache) store(name string, now time.Time) {
 			c.trouble(c.dir.remove(path.Join(folder, f.file)))
 		}
 	}
+}
+
+// isFull reports whether folder has no place for VEKs: strangers choose which are
+// asked for, and AMD issues one for each TCB that a chip could have had.
+func (c *Cache) isFull(folder string) bool {
+	files, err := c.dir.list(folder, "", maxInFolder)
+	return err != nil || len(files) >= maxVEKFiles
 }
 
 // storeFile writes x under name into folder and returns the file.
