@@ -88,7 +88,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.verifier = evidence.Verifiers{snp.Format: ofAMD, tdx.Format: ofIntel}
-	for range 12 {
+	for range 8 {
 		w.chips = append(w.chips, amd().Chip(snp.Milan))
 		w.machines = append(w.machines, bare(w.chips[len(w.chips)-1]))
 	}

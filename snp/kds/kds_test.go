@@ -303,3 +303,22 @@ func TestDefaults(t *testing.T) {
 		t.Errorf("%v: requests: %v", err, hosts)
 	}
 }
+
+// BenchmarkGet is one request, answered without network.
+func BenchmarkGet(b *testing.B) {
+	s := kdstest.New(vendor())
+	chip := vendor().Chip(snp.Milan)
+	name := snp.VCEKName(chip.ID(), chip.Reported)
+	c, err := vendor().Source().Get(b.Context(), name)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s.Publish(name, c[0].Data)
+	src := source(b, s)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := src.Get(b.Context(), name); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
