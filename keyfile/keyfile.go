@@ -181,6 +181,28 @@ func (f *File) Retire(tenant, kid string) error {
 	return nil
 }
 
+// Entry is an attestation key without what is secret of it.
+type Entry struct {
+	Tenant, ID          string
+	Suite               keywrap.Suite
+	Token               string // pkcs11 URI, or ""
+	NotBefore, NotAfter time.Time
+	Retired             bool
+}
+
+// Entries returns all attestation keys, of each tenant first the one to wrap to.
+func (f *File) Entries() []Entry {
+	es := make([]Entry, 0, len(f.keys))
+	for _, k := range f.keys {
+		e := Entry{Tenant: k.Tenant, ID: k.ID, Suite: k.Suite, Token: k.Token, NotBefore: time.Unix(k.NotBefore, 0), Retired: k.Retired}
+		if k.NotAfter != 0 {
+			e.NotAfter = time.Unix(k.NotAfter, 0)
+		}
+		es = append(es, e)
+	}
+	return es
+}
+
 func (f *File) find(tenant, kid string) *key {
 	for i := range f.keys {
 		if f.keys[i].Tenant == tenant && f.keys[i].ID == kid {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -234,6 +235,15 @@ func TestAdd(t *testing.T) {
 	}
 	if err := f.Retire("acme", "new"); err != nil {
 		t.Fatal(err)
+	}
+	var listed []string
+	for _, e := range f.Entries() {
+		listed = append(listed, fmt.Sprint(e.Tenant, " ", e.ID, " ", e.Suite, " ", e.Token, e.NotBefore.Unix(), e.NotAfter.IsZero(), e.Retired))
+	}
+	if want := []string{
+		"other old HPKE-P384 1000 true false", "acme new HPKE-MLKEM1024-P384 1000 true true", "acme old HPKE-P384 1000 true false",
+	}; !slices.Equal(listed, want) {
+		t.Errorf("listed %q", listed)
 	}
 	if err := f.Add("acme", "new", keywrap.P384, at); !errors.Is(err, keyfile.ErrFile) {
 		t.Errorf("the id of a retired key is used again: %v", err)

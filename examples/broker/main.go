@@ -1,7 +1,7 @@
 // Command broker is the reference broker: it releases secrets to guests that prove
 // what they are, to whom their owner authorized it, and records everything.
 //
-//	broker serve|audit|tenant|svsm-proxy|version [flags]
+//	broker serve|audit|key|tenant|svsm-proxy|version [flags]
 //
 // Exit status: 0 done, 1 no, 2 usage, or what was named can't be read or reached.
 package main
@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"slices"
 
 	"github.com/teebroker/teebroker/examples/internal/brokerd"
 	"github.com/teebroker/teebroker/examples/internal/cli"
@@ -27,9 +28,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 Releases secrets to confidential guests that prove what they are. To try it:
 
   broker serve -trust-simulated sim`,
-		Commands: append(
+		Commands: slices.Concat(
 			[]cli.Command{brokerd.ServeCommand(), brokerd.AuditCommand(), svsmproxy.Command("broker svsm-proxy"), versionCommand()},
-			brokerd.TenantCommands()...,
+			brokerd.TenantCommands(), brokerd.KeyCommands(),
 		),
 	}.Main(args, stdout, stderr)
 }
