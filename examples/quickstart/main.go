@@ -29,7 +29,7 @@ func main() {
 func run(ctx context.Context, w io.Writer) int {
 	began := time.Now()
 	t := &transcript{w: w}
-	for _, chapter := range []func(context.Context, *transcript) error{genuine, release, genuineTDX, releaseTDX, releaseCCA} {
+	for _, chapter := range []func(context.Context, *transcript) error{genuine, release, genuineTDX, releaseTDX, releaseCCA, overHTTP} {
 		if err := chapter(ctx, t); err != nil {
 			fmt.Fprintln(w, "\nquickstart can't go on:", err)
 			return 1
@@ -41,6 +41,6 @@ func run(ctx context.Context, w io.Writer) int {
 		return 1
 	}
 	t.say("All %d steps went as they must, in %v.", t.steps, time.Since(began).Round(time.Millisecond))
-	t.say("Next: go run ./examples/verify -h, and docs/threat-model.md for what this does not protect against.")
+	t.say("Next: go run ./examples/broker serve -trust-simulated sim, and docs/threat-model.md for what this does not protect against.")
 	return 0
 }

@@ -35,7 +35,10 @@ func TestRun(t *testing.T) {
 		"(CPAK) nobody vouches for: refused, untrusted",
 		"(RAK) did not sign: refused, bad-signature",
 		"ms  the owner's realm: it opens the secret\n",
-		"All 37 steps went as they must",
+		"being lost: the stored answer\n",
+		"without the owner's token: refused, unauthenticated",
+		"ms  the audit: every entry follows the one before, and one of them is the release\n",
+		"All 43 steps went as they must",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the transcript lacks %q", want)

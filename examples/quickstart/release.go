@@ -9,6 +9,7 @@ import (
 	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/collateral"
 	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/guest"
 	"github.com/teebroker/teebroker/keywrap"
 	"github.com/teebroker/teebroker/nonce"
 	"github.com/teebroker/teebroker/snp"
@@ -45,7 +46,7 @@ func release(ctx context.Context, t *transcript) error {
 	}) {
 		return err
 	}
-	t.try("the VM checks the receipt and opens the owner's secret", accepted, func() error { return opens(ctx, g, first, w.secret) })
+	t.try("the VM checks the receipt and opens the owner's secret", accepted, func() error { return opens(ctx, g.Session, first, w.secret) })
 	receipt, err := teebroker.VerifyReceipt(first.Receipt, w.broker.ID())
 	if err != nil {
 		return err
@@ -175,7 +176,7 @@ func answered(ctx context.Context, t *transcript, w *world, g *vm, req teebroker
 		case !bytes.Equal(again.Sealed, first.Sealed) || bytes.Equal(again.Receipt, first.Receipt):
 			return errors.New("sealed anew, or not receipted anew")
 		}
-		return opens(ctx, g, again, w.secret)
+		return opens(ctx, g.Session, again, w.secret)
 	})
 	return tell(ctx, t, w)
 }
@@ -201,7 +202,7 @@ func tell(ctx context.Context, t *transcript, w *world) error {
 }
 
 // opens returns an error unless g gets secret out of r.
-func opens(ctx context.Context, g *vm, r teebroker.Response, secret []byte) error {
+func opens(ctx context.Context, g *guest.Session, r teebroker.Response, secret []byte) error {
 	got, err := g.Open(ctx, r)
 	if err != nil {
 		return err
