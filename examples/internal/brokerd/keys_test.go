@@ -55,9 +55,18 @@ func TestKeyCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{
-		{"add"}, {"add", "-kid", "old"}, {"add", "-kid", "new"}, {"add", "-kid", "x y"}, {"add", "-kid", "x", "-suite", "HPKE-P256"},
-		{"add", "-kid", "x", "-tenant", "No"}, {"add", "-kid", "x", "-in-token", "pkcs11:object=a?module-path=/none.so&pin-value=1"},
-		{"add", "-kid", "x", "-in-token", "file"}, {"retire"}, {"retire", "-kid", "none"}, {"retire", "-kid", "new", "-tenant", "acme"}, {"list", "more"},
+		{"add"},
+		{"add", "-kid", "old"},
+		{"add", "-kid", "new"},
+		{"add", "-kid", "x y"},
+		{"add", "-kid", "x", "-suite", "HPKE-P256"},
+		{"add", "-kid", "x", "-tenant", "No"},
+		{"add", "-kid", "x", "-in-token", "pkcs11:object=a?module-path=/none.so&pin-value=1"},
+		{"add", "-kid", "x", "-in-token", "file"},
+		{"retire"},
+		{"retire", "-kid", "none"},
+		{"retire", "-kid", "new", "-tenant", "acme"},
+		{"list", "more"},
 	} {
 		run(cli.Unusable, args...)
 	}
