@@ -19,7 +19,7 @@ import (
 const (
 	maxFile  = 4 << 20  // bytes of a file
 	maxTotal = 64 << 20 // bytes of all files
-	maxFiles = 4096     // files and folders
+	maxFiles = 1 << 14  // files and folders
 	maxDepth = 8        // folders in folders
 )
 
@@ -57,7 +57,7 @@ type file struct {
 // because trust anchors never come from a Source, and in folders symbolic links,
 // what is no regular file, and files of more than 4 MiB.
 //
-// It is an error if paths can't be read, all of them, or have more than 4096 files
+// It is an error if paths can't be read, all of them, or have more than 16,384 files
 // and folders, 64 MiB, folders nested more than 8 deep, or 64 certificates of
 // issuers. Files are read once: to
 // see what changed since, call Dir again.
