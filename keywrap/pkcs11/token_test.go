@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log"
 	"os"
 	"path/filepath"
 	"sync"
@@ -407,4 +408,25 @@ func BenchmarkOpen(b *testing.B) {
 			}
 		})
 	}
+}
+
+// A broker that has its identity and attestation keys in a token.
+func ExampleOpen() {
+	u, err := pkcs11.ParseURI("pkcs11:token=broker?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/teebroker/pin")
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx := context.Background()
+	token, err := pkcs11.Open(ctx, pkcs11.Config{URI: u})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer token.Close()
+	identity, err1 := token.Signer(ctx, pkcs11.Object{Label: "identity"})
+	opener, err2 := token.Opener(ctx, pkcs11.Object{Label: "kek"}, nil)
+	if err := errors.Join(err1, err2); err != nil {
+		log.Print(err)
+		return
+	}
+	fmt.Println(identity.Public(), opener.Recipient().Suite())
 }
