@@ -65,7 +65,12 @@ type release struct {
 }
 
 func releaseCommand(m machine) cli.Command {
-	return cli.Command{Name: "attester release", About: aboutRelease, Env: releaseEnv, Setup: func(fs *flag.FlagSet) cli.Action {
+	return cli.Command{Name: "attester release", About: aboutRelease, Env: releaseEnv, Setup: releaseSetup(m, sleep)}
+}
+
+// releaseSetup is the Setup of a guest on m that waits between tries with sleep.
+func releaseSetup(m machine, sleep func(context.Context, time.Duration) error) func(*flag.FlagSet) cli.Action {
+	return func(fs *flag.FlagSet) cli.Action {
 		r := &release{guest: guestFlags(fs), machine: m, sleep: sleep}
 		fs.StringVar(&r.broker, "broker", "", "`URL` of the broker")
 		fs.StringVar(&r.purpose, "purpose", "", "`NAME` of the secret")
@@ -77,7 +82,7 @@ func releaseCommand(m machine) cli.Command {
 		fs.DurationVar(&r.timeout, "timeout", time.Minute, "give up after this `DURATION`")
 		fs.BoolVar(&r.json, "json", false, "print one JSON object")
 		return r.act
-	}}
+	}
 }
 
 func releaseEnv(flag string) string {
