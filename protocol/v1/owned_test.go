@@ -81,7 +81,7 @@ type owned struct {
 	acme *v1.Client
 }
 
-func newOwned(t *testing.T, edit func(*v1.Config)) *owned {
+func newOwned(t testing.TB, edit func(*v1.Config)) *owned {
 	t.Helper()
 	o := &owned{}
 	o.world = newWorld(t, func(w *world, engine *teebroker.Config, c *v1.Config) {

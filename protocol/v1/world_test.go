@@ -28,7 +28,7 @@ var instance = [16]byte{15: 1}
 // world is a server in front of a broker with fake hardware and stores in memory,
 // and a clock that a test moves.
 type world struct {
-	*testing.T
+	testing.TB
 	store  *memory.Store
 	broker *teebroker.Broker
 	server *v1.Server
@@ -70,9 +70,9 @@ func (w *world) check(err error) {
 func verifier() evidence.Verifier { return faketee.Verifier{NotAfter: start().AddDate(1, 0, 0)} }
 
 // newWorld serves a broker, with what edit has changed.
-func newWorld(t *testing.T, edit func(*world, *teebroker.Config, *v1.Config)) *world {
+func newWorld(t testing.TB, edit func(*world, *teebroker.Config, *v1.Config)) *world {
 	t.Helper()
-	w := &world{T: t, now: start()}
+	w := &world{TB: t, now: start()}
 	w.store = memory.New(w.time)
 	identity, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	w.check(err)
