@@ -80,8 +80,12 @@ func (x *session) close() {
 
 // discard ends the connection, which may be in the middle of anything.
 func (x *session) discard() {
+	for _, st := range x.stmts {
+		_ = st.Close() // before the connection that they belong to
+	}
+	x.stmts = nil
 	_ = x.conn.Raw(func(any) error { return driver.ErrBadConn })
-	x.close()
+	_ = x.conn.Close()
 }
 
 // tx is one transaction.
