@@ -30,6 +30,7 @@ var ErrFile = errors.New("keyfile: not a key file to use")
 // safe for concurrent use.
 type File struct {
 	identity      *ecdsa.PrivateKey
+	ear           *ecdsa.PrivateKey // on P-256
 	cipher, nonce [32]byte
 	keys          []key
 }
@@ -39,6 +40,7 @@ type File struct {
 type fileJSON struct {
 	Version     int               `json:"v"`
 	Identity    strictjson.Base64 `json:"identity"` // scalar, 48 bytes big-endian
+	EAR         strictjson.Base64 `json:"ear"`      // scalar on P-256, 32 bytes big-endian
 	Cipher      strictjson.Digest `json:"cipher"`
 	Nonce       strictjson.Digest `json:"nonce"`
 	Attestation []key             `json:"attestation"`
@@ -61,16 +63,21 @@ const (
 	maxSize = 1 << 20 // bytes of a file
 	maxKeys = 1024    // of all tenants
 	scalar  = 48      // bytes of a private key on P-384
+	scalar2 = 32      // and on P-256
 )
 
-// New returns a File with an identity key, cipher and nonce key of its own and no
-// attestation key.
+// New returns a File with an identity key, EAR key, cipher and nonce key of its
+// own and no attestation key.
 func New() (*File, error) {
 	identity, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("keyfile: %w", err)
 	}
-	f := &File{identity: identity}
+	results, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("keyfile: %w", err)
+	}
+	f := &File{identity: identity, ear: results}
 	rand.Read(f.cipher[:])
 	rand.Read(f.nonce[:])
 	return f, nil
@@ -84,17 +91,20 @@ func Parse(b []byte) (*File, error) {
 		return nil, fmt.Errorf("%w: malformed", ErrFile) // the error could quote a key
 	}
 	identity, err := ecdsa.ParseRawPrivateKey(elliptic.P384(), j.Identity)
+	results, fault := ecdsa.ParseRawPrivateKey(elliptic.P256(), j.EAR)
 	switch {
 	case j.Version != version:
 		return nil, fmt.Errorf("%w: version %d", ErrFile, j.Version)
 	case err != nil || len(j.Identity) != scalar:
 		return nil, fmt.Errorf("%w: identity key", ErrFile)
+	case fault != nil || len(j.EAR) != scalar2:
+		return nil, fmt.Errorf("%w: EAR key", ErrFile)
 	case j.Cipher == strictjson.Digest{} || j.Nonce == strictjson.Digest{} || j.Cipher == j.Nonce:
 		return nil, fmt.Errorf("%w: cipher or nonce key", ErrFile)
 	case len(j.Attestation) > maxKeys:
 		return nil, fmt.Errorf("%w: too many attestation keys", ErrFile)
 	}
-	f := &File{identity, j.Cipher, j.Nonce, j.Attestation}
+	f := &File{identity, results, j.Cipher, j.Nonce, j.Attestation}
 	for i, k := range f.keys {
 		if err := k.check(); err != nil {
 			return nil, fmt.Errorf("%w: attestation key %d: %w", ErrFile, i, err)
@@ -110,7 +120,12 @@ func (f *File) encode() ([]byte, error) {
 		return nil, fmt.Errorf("keyfile: %w", err)
 	}
 	defer clear(identity)
-	j := fileJSON{version, identity, f.cipher, f.nonce, f.keys}
+	results, err := f.ear.Bytes()
+	if err != nil {
+		return nil, fmt.Errorf("keyfile: %w", err)
+	}
+	defer clear(results)
+	j := fileJSON{version, identity, results, f.cipher, f.nonce, f.keys}
 	if j.Attestation == nil {
 		j.Attestation = []key{}
 	}
@@ -129,6 +144,9 @@ func (f *File) GoString() string { return f.String() }
 
 // Identity returns the broker identity key, for [teebroker.Config].
 func (f *File) Identity() *ecdsa.PrivateKey { return f.identity }
+
+// EARKey returns the key that signs attestation results.
+func (f *File) EARKey() *ecdsa.PrivateKey { return f.ear }
 
 // CipherKey returns the key that encrypts what a store keeps.
 func (f *File) CipherKey() [32]byte { return f.cipher }

@@ -193,6 +193,7 @@ func TestParseRefuses(t *testing.T) {
 		"no identity":         edit(`"identity": "[^"]*",`, ``),
 		"identity zero":       edit(`"identity": "[^"]*"`, `"identity": "`+strings.Repeat("A", 64)+`"`),
 		"no cipher key":       edit(`"cipher": "[^"]*",`, ``),
+		"no EAR key":          edit(`"ear": "[^"]*",`, ``),
 		"no nonce key":        edit(`"nonce": "[^"]*",`, ``),
 		"tenant":              edit(`"tenant": "other"`, `"tenant": "Other"`),
 		"key id":              edit(`"kid": "new"`, `"kid": ""`),

@@ -54,8 +54,9 @@ type information struct {
 	Request string `json:"request"`
 }
 
-// refuse answers with what a peer may be told of err.
-func refuse(w http.ResponseWriter, id string, err error) {
+// Refuse answers with what a peer may be told of err, as clients read it. id is
+// what the request is called in logs. It is for what stands before a Handler.
+func Refuse(w http.ResponseWriter, id string, err error) {
 	e := &refusal{}
 	if !errors.As(err, &e) {
 		e = fromBroker(err)

@@ -115,8 +115,11 @@ func New(cfg Config) (*Handler, error) {
 // ServeHTTP implements [http.Handler]. Empty segments of a path count for
 // nothing: deployed clients ask for "/resource//default/key/1".
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	id := requestID()
-	w.Header().Set("X-Request-Id", id)
+	id := w.Header().Get("Request-Id") // of what is before this Handler
+	if id == "" {
+		id = requestID()
+		w.Header().Set("Request-Id", id)
+	}
 	err := h.serve(w, r, strings.FieldsFunc(strings.TrimPrefix(r.URL.Path, Prefix), func(c rune) bool { return c == '/' }))
 	if err == nil {
 		return
@@ -124,7 +127,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.cfg.Refused != nil {
 		h.cfg.Refused(r, id, err)
 	}
-	refuse(w, id, err)
+	Refuse(w, id, err)
 }
 
 // serve answers r, or returns why it is refused and has written nothing.
