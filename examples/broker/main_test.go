@@ -239,7 +239,7 @@ func TestRefusesToServe(t *testing.T) {
 		{"-listen :0", "without -tls-cert"},
 		{"-listen 0.0.0.0:0", "without -tls-cert"},
 		{"-tls-cert x", "go together"},
-		{"-allow-sample-evidence-unsafe", "not built yet"},
+		{"-allow-sample-evidence-unsafe", "only together with -trust-simulated"},
 		{"-attestation-key open.json", "key file"},
 		{"-policy /dev", "no policies"},
 		{"-policy none", "-policy"},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/teebroker/teebroker/cca"
 	"github.com/teebroker/teebroker/policy"
+	"github.com/teebroker/teebroker/protocol/kbs"
 	"github.com/teebroker/teebroker/snp"
 	"github.com/teebroker/teebroker/store"
 	"github.com/teebroker/teebroker/store/sqlstore"
@@ -32,6 +33,9 @@ func Decoders() policy.Decoders {
 		snp.Format: policy.Decoder(snp.DecodeReferenceValues),
 		tdx.Format: policy.Decoder(tdx.DecodeReferenceValues),
 		cca.Format: policy.Decoder(cca.DecodeReferenceValues),
+
+		kbs.SampleFormat:       kbs.DecodeSampleRule,
+		kbs.SampleDeviceFormat: kbs.DecodeSampleRule,
 	}
 }
 

@@ -11,15 +11,16 @@ import (
 	"github.com/teebroker/teebroker/ear"
 	"github.com/teebroker/teebroker/keyfile"
 	"github.com/teebroker/teebroker/protocol/kbs"
+	v1 "github.com/teebroker/teebroker/protocol/v1"
 )
 
 // tokenLife is how long the token of a KBS client says what it says. What it may
 // be used for, its session decides.
 const tokenLife = 5 * time.Minute
 
-// guests is who comes under a route: those of the tenant "default" under
-// /kbs/v0/, and those of any under /tenants/NAME/kbs/v0/.
-func (b *broker) guests(o Options, keys *keyfile.File) (http.Handler, error) {
+// serveKBS returns everything that is served: b.server, and KBS for guests of the tenant
+// "default" under /kbs/v0/, and for those of any under /tenants/NAME/kbs/v0/.
+func (b *broker) serveKBS(o Options, keys *keyfile.File) (http.Handler, error) {
 	sessions, err := kbs.NewSessions(sessionKey(keys.NonceKey()))
 	if err != nil {
 		return nil, err
@@ -32,7 +33,7 @@ func (b *broker) guests(o Options, keys *keyfile.File) (http.Handler, error) {
 		return nil, err
 	}
 	cfg := kbs.Config{
-		Broker: b.engine, Kept: b.db, Sessions: sessions, Tenant: defaultTenant, Tokens: tokens,
+		Broker: b.engine, Kept: b.db, Sessions: sessions, Tenant: v1.DefaultTenant, Tokens: tokens,
 		AllowSampleEvidenceUnsafe: o.AllowSample, Refused: b.refused,
 	}
 	mine, err := kbs.New(cfg)

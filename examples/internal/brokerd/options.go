@@ -68,7 +68,7 @@ func setupServe(fs *flag.FlagSet) cli.Action {
 	fs.StringVar(&o.TLSKey, "tls-key", "", "its private key, `PEM`")
 	fs.StringVar(&o.OwnerTokenFile, "owner-token-file", "", "token of tenant \"default\" in this `FILE`, made if it isn't there")
 	fs.StringVar(&o.TrustSimulated, "trust-simulated", "", "trust the simulated platforms in the folder `DIR`, on a database that is for that only")
-	fs.BoolVar(&o.AllowSample, "allow-sample-evidence-unsafe", false, "take evidence that nothing signed; not built yet")
+	fs.BoolVar(&o.AllowSample, "allow-sample-evidence-unsafe", false, "take \"sample\" evidence, which nothing signed, from KBS clients; with -trust-simulated only")
 	return func(args []string, stdout io.Writer) (bool, error) {
 		if len(args) != 0 {
 			return false, cli.Usagef("unexpected argument %q", args[0])

@@ -16,6 +16,7 @@ import (
 	"github.com/teebroker/teebroker/evidence"
 	"github.com/teebroker/teebroker/examples/internal/cli"
 	"github.com/teebroker/teebroker/nonce"
+	"github.com/teebroker/teebroker/protocol/kbs"
 	v1 "github.com/teebroker/teebroker/protocol/v1"
 	"github.com/teebroker/teebroker/store"
 )
@@ -39,6 +40,7 @@ type broker struct {
 	tokens   tokens
 	engine   *teebroker.Broker
 	server   *v1.Server
+	handler  http.Handler
 	log      *slog.Logger
 	software bool // attestation keys that can be copied
 }
@@ -78,8 +80,8 @@ func (o Options) check() error {
 	switch {
 	case (o.TLSCert == "") != (o.TLSKey == ""):
 		return cli.Usagef("-tls-cert and -tls-key go together")
-	case o.AllowSample:
-		return cli.Usagef("-allow-sample-evidence-unsafe: not built yet; -trust-simulated is for trying things out")
+	case o.AllowSample && o.TrustSimulated == "":
+		return cli.Usagef("-allow-sample-evidence-unsafe: only together with -trust-simulated, on state that is marked")
 	}
 	if o.TLSCert == "" {
 		host, _, err := net.SplitHostPort(o.Listen)
@@ -142,7 +144,7 @@ func (b *broker) assemble(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	b.engine, err = teebroker.New(teebroker.Config{
-		Verifier: verifiers, Issuer: release, Nonces: b.db, Directory: b.db, Secrets: b.db,
+		Verifier: verifiers, Issuer: kbs.Issuer(release), Nonces: b.db, Directory: b.db, Secrets: b.db, Kept: b.db,
 		Ledger:   v1.Budget(b.db, v1.Rate{Burst: perInstance, Every: time.Second}, v1.Rate{Burst: perChip, Every: 10 * time.Millisecond}, nil),
 		Identity: keys.Identity(), Keys: attestation,
 		SimulatedRoots: roots, SimulatedState: b.db.Simulated(),
@@ -150,7 +152,11 @@ func (b *broker) assemble(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	return b.finish(ctx, o, verifiers, verification)
+	if err := b.finish(ctx, o, verifiers, verification); err != nil {
+		return err
+	}
+	b.handler, err = b.serveKBS(o, keys)
+	return err
 }
 
 // verificationKey returns the key of the nonces of verification, which has no
@@ -242,7 +248,7 @@ func (o Options) tls() (*tls.Config, error) {
 // serve answers on l until ctx ends, and then for as long as answers take.
 func serve(ctx context.Context, l net.Listener, b *broker) error {
 	s := &http.Server{
-		Handler: b.server, ReadHeaderTimeout: headerTime, ReadTimeout: readTime, WriteTimeout: writeTime,
+		Handler: b.handler, ReadHeaderTimeout: headerTime, ReadTimeout: readTime, WriteTimeout: writeTime,
 		IdleTimeout: idleTime, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(b.log.Handler(), slog.LevelDebug),
 	}

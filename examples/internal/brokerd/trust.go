@@ -15,6 +15,7 @@ import (
 	"github.com/teebroker/teebroker/examples/internal/cli"
 	"github.com/teebroker/teebroker/examples/internal/simulated"
 	"github.com/teebroker/teebroker/policy"
+	"github.com/teebroker/teebroker/protocol/kbs"
 	v1 "github.com/teebroker/teebroker/protocol/v1"
 	"github.com/teebroker/teebroker/snp"
 	"github.com/teebroker/teebroker/store"
@@ -50,6 +51,10 @@ func (o Options) verifiers() (evidence.Verifiers, [][32]byte, error) {
 	}
 	for format, v := range t.Verifiers {
 		all[format] = v
+	}
+	if o.AllowSample {
+		all[kbs.SampleFormat], all[kbs.SampleDeviceFormat] = kbs.Sample{}, kbs.Sample{}
+		return all, append(t.Roots, kbs.SampleRoot()), nil
 	}
 	return all, t.Roots, nil
 }

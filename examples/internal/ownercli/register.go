@@ -110,6 +110,9 @@ func (r registration) build() (store.Registration, []byte, error) {
 		}
 		if slices.Contains(reg.Suites, keywrap.JWERSA) {
 			reg.MinRSABits = 3072
+			if slices.Contains(r.profiles, string(nonce.ProfileCoCo)) { // whose clients have shorter keys
+				reg.MinRSABits = 2048
+			}
 		}
 	}
 	format, member, claim, err := teeOf(r.tee)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/teebroker/teebroker/examples/internal/cli"
 	"github.com/teebroker/teebroker/keywrap"
+	"github.com/teebroker/teebroker/nonce"
 	"github.com/teebroker/teebroker/owner"
 	v1 "github.com/teebroker/teebroker/protocol/v1"
 	"github.com/teebroker/teebroker/store"
@@ -197,6 +198,8 @@ func authorizeCommand() cli.Command {
 		i.register(fs)
 		var purposes cli.List
 		fs.Var(&purposes, "purpose", "purposes `NAME,…` (default all that the instance has)")
+		var profiles cli.List
+		fs.Var(&profiles, "profile", "protocols `NAME,…` (default those that the instance was registered for)")
 		uses := fs.Int("uses", 1, "how many guest keys may have them")
 		life := fs.Duration("for", time.Hour, "from now for this `DURATION`")
 		return s.command(func(ctx context.Context, c *v1.Client) (result, error) {
@@ -206,14 +209,24 @@ func authorizeCommand() cli.Command {
 			if *uses < 1 || *life <= 0 {
 				return result{}, cli.Usagef("-uses and -for have to be more than nothing")
 			}
+			inst, err := c.Instance(ctx, i.id)
+			if err != nil {
+				return result{}, err
+			}
 			of := []string(purposes)
 			if len(of) == 0 {
-				var err error
-				if of, err = allPurposes(ctx, c, i.id); err != nil {
+				if of, err = allPurposes(inst); err != nil {
 					return result{}, err
 				}
 			}
-			a, err := c.Authorize(ctx, i.id, v1.Authorization{Purposes: of, Uses: *uses, NotAfter: time.Now().Add(*life).UTC().Truncate(time.Second)})
+			by := registeredProfiles(inst, of)
+			if len(profiles) > 0 {
+				by = nil
+				for _, p := range profiles {
+					by = append(by, nonce.Profile(p))
+				}
+			}
+			a, err := c.Authorize(ctx, i.id, v1.Authorization{Purposes: of, Profiles: by, Uses: *uses, NotAfter: time.Now().Add(*life).UTC().Truncate(time.Second)})
 			if err != nil {
 				return result{}, err
 			}
@@ -222,12 +235,22 @@ func authorizeCommand() cli.Command {
 	}}
 }
 
-// allPurposes returns the purposes of what the instance has.
-func allPurposes(ctx context.Context, c *v1.Client, id [16]byte) ([]string, error) {
-	inst, err := c.Instance(ctx, id)
-	if err != nil {
-		return nil, err
+// registeredProfiles returns the protocols by which inst releases any of purposes.
+func registeredProfiles(inst v1.Instance, purposes []string) []nonce.Profile {
+	var all []nonce.Profile
+	for _, p := range purposes {
+		by, ok := inst.Registration.Profiles[p]
+		if !ok {
+			by = []nonce.Profile{nonce.ProfileV1}
+		}
+		all = append(all, by...)
 	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// allPurposes returns the purposes of what inst has.
+func allPurposes(inst v1.Instance) ([]string, error) {
 	all := slices.Clone(inst.Secrets)
 	for p := range inst.Blobs {
 		all = append(all, p)
