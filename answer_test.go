@@ -175,7 +175,7 @@ func TestRefusals(t *testing.T) {
 		{"not authorized", setup{auth: func(a *teebroker.Authorization) { a.Purposes = []string{"disk/data"} }}, teebroker.NotAuthorized, "denied", true},
 		{"chip not in the list", setup{auth: func(a *teebroker.Authorization) { a.Chips = [][]byte{[]byte("chip two")} }}, teebroker.NotAuthorized, "denied", true},
 		{"chip masked", setup{auth: func(a *teebroker.Authorization) { a.Chips = [][]byte{faketee.Chip()} }, tee: func(g *faketee.Guest) { g.Chip = make([]byte, 8) }}, teebroker.NotAuthorized, "denied", true},
-		{"chip of the layer below another", setup{auth: func(a *teebroker.Authorization) { a.Chips = [][]byte{faketee.Chip(), []byte("chip two")} }, tee: below(faketee.Guest{Chip: []byte("chip two")})}, teebroker.NotAuthorized, "denied", true},
+		{"chip of the layer below another", setup{auth: func(a *teebroker.Authorization) { a.Chips = [][]byte{faketee.Chip(), []byte("chip two")} }, tee: below(faketee.Guest{Measurement: "good", Chip: []byte("chip two")})}, teebroker.NotAuthorized, "denied", true},
 		{"no secret", setup{auth: func(a *teebroker.Authorization) { a.Purposes = []string{"disk/data"} }, cli: func(c *guest.Config) { c.Purpose = "disk/data" }}, teebroker.NotAuthorized, "denied", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

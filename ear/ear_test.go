@@ -70,10 +70,15 @@ func appraise(got []*evidence.Verified, refuse ...string) policy.Appraisal {
 	for _, name := range refuse {
 		r = append(r, evidence.Mismatch{Claim: name, Got: evidence.Text("secret"), Op: evidence.Equal, Want: evidence.Text("other")})
 	}
-	p := &policy.Policy{Name: "test", Version: "1", Document: []byte("document"), Require: map[evidence.Format]policy.Rule{}}
+	p := &policy.Policy{Name: "test", Version: "1", Document: []byte("document"), Require: map[evidence.Format]policy.Rule{}, Optional: map[evidence.Format]policy.Rule{}}
 	for _, v := range got {
 		if v != nil {
 			p.Require[v.Format] = r
+			for _, l := range v.Layers {
+				if l != nil {
+					p.Optional[l.Format] = r
+				}
+			}
 		}
 	}
 	return policy.Appraise(got, p)

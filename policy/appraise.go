@@ -160,20 +160,20 @@ func (p *Policy) appraiseOne(v *evidence.Verified) (ms []evidence.Mismatch) {
 	if !inRequire && !inOptional {
 		ms = append(ms, formatMismatch(v.Format, evidence.In, p.formats()...))
 	}
-	return append(ms, p.skipped(v)...)
+	ms = append(ms, p.skipped(v)...)
+	for _, l := range v.Layers {
+		if l != nil { // refused whatever p says
+			ms = append(ms, p.appraiseOne(l)...)
+		}
+	}
+	return ms
 }
 
-// skipped returns the checks left out for v and the layers below it that p
-// does not allow to be.
+// skipped returns the checks left out for v that p does not allow to be.
 func (p *Policy) skipped(v *evidence.Verified) (ms []evidence.Mismatch) {
 	for _, check := range v.Skipped {
 		if !slices.Contains(p.AllowSkipped, check) {
 			ms = append(ms, evidence.Mismatch{Claim: "skipped", Got: evidence.Text(check), Op: evidence.In, Want: texts(p.AllowSkipped)})
-		}
-	}
-	for _, l := range v.Layers {
-		if l != nil { // refused whatever p says
-			ms = append(ms, p.skipped(l)...)
 		}
 	}
 	return ms

@@ -68,17 +68,23 @@ func TestAppraise(t *testing.T) {
 		},
 
 		{"unbound", edited(func(v *evidence.Verified) { v.Bound = false }), scopes{needs(1)}, "always bound: got false, want equal true"},
-		{"unbound layer", over(&evidence.Verified{}), scopes{needs(1)}, "always layer.bound: got false, want equal true"},
-		{"unbound layer of a layer", over(&evidence.Verified{Bound: true, Layers: evs{{}}}), scopes{needs(1)}, "always layer.bound: got false, want equal true"},
+		{"unbound layer", over(edited(func(v *evidence.Verified) { v.Bound = false })[0]), scopes{needs(1)}, "always layer.bound: got false, want equal true"},
+		{"unbound layer of a layer", over(over(edited(func(v *evidence.Verified) { v.Bound = false })[0])[0]), scopes{needs(1)}, "always layer.bound: got false, want equal true"},
 		{"nil layer", over(nil), scopes{needs(1)}, "always evidence: got absent, want equal true"},
-		{"bound layer", over(&evidence.Verified{Bound: true}), scopes{needs(1)}, ""},
+		{"bound layer", over(verified("f", 5)), scopes{needs(1)}, ""},
+		{"layer of a format that may be there", over(verified("g", 5)), scopes{optional}, ""},
+		{"layer that is not acceptable", over(verified("g", 0)), scopes{optional}, "p@1 svn: got 0, want at least 1"},
+		{"layer of a layer that is not acceptable", over(over(verified("f", 0))[0]), scopes{needs(1)}, "p@1 svn: got 0, want at least 1"},
+		{"layer that is not admitted", over(verified("h", 5)), scopes{optional}, "p@1 format: got h, want one of [f g]"},
+		{"layer that the narrower does not admit", over(verified("g", 5)), scopes{optional, instance}, "i@2 format: got g, want one of [f]"},
+		{"layer of what is required", edited(func(v *evidence.Verified) { v.Format, v.Layers = "g", one(verified("f", 5)) }), scopes{optional}, "p@1 format: got absent, want equal f"},
 
 		{"skipped", edited(func(v *evidence.Verified) { v.Skipped = []string{"revocation"} }), scopes{needs(1)}, "p@1 skipped: got revocation, want one of []"},
 		{"another skipped", edited(func(v *evidence.Verified) { v.Skipped = []string{"tcb"} }), scopes{skip("revocation")}, "p@1 skipped: got tcb, want one of [revocation]"},
 		{"skipped and allowed", edited(func(v *evidence.Verified) { v.Skipped = []string{"revocation"} }), scopes{skip("revocation")}, ""},
 		{"skipped and allowed by one", edited(func(v *evidence.Verified) { v.Skipped = []string{"revocation"} }), scopes{skip("revocation"), instance}, "i@2 skipped: got revocation, want one of []"},
-		{"skipped in a layer", over(&evidence.Verified{Bound: true, Skipped: []string{"revocation"}}), scopes{needs(1)}, "p@1 skipped: got revocation, want one of []"},
-		{"skipped in a layer of a layer", over(&evidence.Verified{Bound: true, Layers: evs{{Bound: true, Skipped: []string{"x"}}}}), scopes{skip("revocation")}, "p@1 skipped: got x, want one of [revocation]"},
+		{"skipped in a layer", over(edited(func(v *evidence.Verified) { v.Skipped = []string{"revocation"} })[0]), scopes{needs(1)}, "p@1 skipped: got revocation, want one of []"},
+		{"skipped in a layer of a layer", over(over(edited(func(v *evidence.Verified) { v.Skipped = []string{"x"} })[0])[0]), scopes{skip("revocation")}, "p@1 skipped: got x, want one of [revocation]"},
 
 		{
 			"the alternative that came closest", one(verified("f", 5)),
