@@ -1,0 +1,144 @@
+package vtpm_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/snp"
+	"github.com/teebroker/teebroker/snp/snptest"
+	"github.com/teebroker/teebroker/tdx"
+	"github.com/teebroker/teebroker/tdx/tdxtest"
+	"github.com/teebroker/teebroker/vtpm"
+	"github.com/teebroker/teebroker/vtpm/vtpmtest"
+)
+
+// world is everything that takes time to make, once.
+type world struct {
+	amd      *snptest.AMD
+	chip     *snptest.Chip
+	intel    *tdxtest.Intel
+	platform *tdxtest.Platform
+	rsa, ecc *vtpmtest.TPM
+	verifier evidence.Verifier // of reports and quotes of TEEs
+}
+
+var theWorld = sync.OnceValue(func() *world {
+	w := &world{amd: snptest.NewAMD(), intel: tdxtest.NewIntel()}
+	w.chip = w.amd.Chip(snp.Milan)
+	w.platform = w.intel.Platform(tdx.PlatformCA)
+	w.rsa, w.ecc = vtpmtest.NewTPM(vtpmtest.RSA, nil, nil), vtpmtest.NewTPM(vtpmtest.ECC, nil, nil)
+	sv, err := snp.NewVerifier(snp.Config{Anchors: w.amd.Anchors(), Source: w.amd.Source()})
+	if err != nil {
+		panic(err)
+	}
+	tv, err := tdx.NewVerifier(tdx.Config{Anchors: w.intel.Anchors(), Source: w.intel.Source()})
+	if err != nil {
+		panic(err)
+	}
+	w.verifier = evidence.Verifiers{snp.Format: sv, tdx.Format: tv}
+	return w
+})
+
+// svsm returns a guest with an SVSM, whose TPM is d.
+func (w *world) svsm(d vtpmtest.Device) vtpmtest.SVSM {
+	return vtpmtest.SVSM{Chip: w.chip, TPM: d, Nonce: [64]byte{1, 2, 3}}
+}
+
+// azure returns a guest of Azure on SEV-SNP.
+func (w *world) azure() vtpmtest.Azure {
+	return vtpmtest.Azure{TPM: w.rsa, Report: func(data evidence.Binding) evidence.Evidence { return w.chip.Report(snptest.Guest{}, data) }}
+}
+
+// azureTDX returns a guest of Azure on TDX.
+func (w *world) azureTDX() vtpmtest.Azure {
+	return vtpmtest.Azure{TPM: w.rsa, TDX: true, Report: func(data evidence.Binding) evidence.Evidence { return w.platform.Quote(tdxtest.TD{}, data) }}
+}
+
+// newVerifier returns a Verifier for which EK and AK of ds are linked.
+func (w *world) newVerifier(t testing.TB, ds ...vtpmtest.Device) *vtpm.Verifier {
+	t.Helper()
+	v, err := vtpm.NewVerifier(vtpm.Config{Platform: w.verifier, AKs: vtpmtest.AKs(ds)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func bindingOf(t testing.TB, b []byte) evidence.Binding {
+	t.Helper()
+	want, err := evidence.NewBinding(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return want
+}
+
+// sixtyFour returns a Binding of 64 bytes.
+func sixtyFour(t testing.TB) evidence.Binding {
+	b := make([]byte, 64)
+	for i := range b {
+		b[i] = byte(i + 1)
+	}
+	return bindingOf(t, b)
+}
+
+// claimsOf fails t unless ev verifies.
+func claimsOf(t testing.TB, v evidence.Verifier, ev evidence.Evidence, want evidence.Binding) (*vtpm.Claims, *evidence.Verified) {
+	t.Helper()
+	got, err := v.Verify(t.Context(), ev, want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, ok := vtpm.ClaimsOf(got)
+	if !ok {
+		t.Fatal("no claims")
+	}
+	return c, got
+}
+
+// refused fails t unless ev is refused by check for reason, as docs/reasons.md has it.
+func refused(t testing.TB, v evidence.Verifier, ev evidence.Evidence, want evidence.Binding, check string, reason evidence.Reason) {
+	t.Helper()
+	got, err := v.Verify(context.Background(), ev, want)
+	refusal(t, got != nil, err, check, reason)
+}
+
+func refusal(t testing.TB, got bool, err error, check string, reason evidence.Reason) {
+	t.Helper()
+	var e *evidence.Error
+	switch {
+	case got || err == nil:
+		t.Errorf("accepted, want %s: %s", check, reason)
+	case !errors.As(err, &e) || e.Format != vtpm.Format || e.Check != check || e.Reason != reason:
+		t.Errorf("got %v (check %q), want %s: %s", err, e.Check, check, reason)
+	case !slices.ContainsFunc(vtpm.Checks(), func(c evidence.Check) bool { return c.Name == check }):
+		t.Errorf("there is no check %q", check)
+	}
+}
+
+// item returns what came along as kind.
+func item(ev evidence.Evidence, kind string) []byte {
+	for _, i := range ev.Items {
+		if i.Type == kind {
+			return i.Data
+		}
+	}
+	return nil
+}
+
+// with returns ev with data as its item kind.
+func with(ev evidence.Evidence, kind string, data []byte) evidence.Evidence {
+	ev.Items = slices.DeleteFunc(slices.Clone(ev.Items), func(i evidence.Item) bool { return i.Type == kind })
+	ev.Items = append(ev.Items, evidence.Item{Type: kind, Data: data})
+	return ev
+}
+
+// without returns ev without its item kind.
+func without(ev evidence.Evidence, kind string) evidence.Evidence {
+	ev.Items = slices.DeleteFunc(slices.Clone(ev.Items), func(i evidence.Item) bool { return i.Type == kind })
+	return ev
+}
