@@ -1,10 +1,17 @@
 package v1_test
 
 import (
+	"context"
+	"net/http"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/teebroker/teebroker"
+	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/guest"
+	"github.com/teebroker/teebroker/internal/faketee"
 	"github.com/teebroker/teebroker/keywrap"
 	"github.com/teebroker/teebroker/nonce"
 	"github.com/teebroker/teebroker/policy"
@@ -63,4 +70,71 @@ func BenchmarkBoot(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkStorm is 1,000 guests that boot at once, over loopback and SQLite: each
+// takes a nonce and asks for the secret, on two requests of one connection. Keys
+// were made before, and answers are opened after. An op is one storm.
+func BenchmarkStorm(b *testing.B) {
+	const guests = 1000
+	o := newOwned(b, func(c *v1.Config) { c.Observe = nil; c.Patience = time.Minute })
+	o.provision()
+	var took []time.Duration
+	var all time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		_, err := o.acme.Authorize(b.Context(), instance, v1.Authorization{Purposes: []string{"disk"}, Uses: guests, NotAfter: o.time().Add(time.Hour)})
+		o.check(err)
+		storm := make([]booting, guests)
+		for i := range storm {
+			transport := &http.Transport{}
+			defer transport.CloseIdleConnections()
+			storm[i] = booting{session: o.session(), client: o.client(func(c *v1.ClientConfig) { c.HTTP = &http.Client{Transport: transport} })}
+		}
+		b.StartTimer()
+		began := time.Now()
+		var wg sync.WaitGroup
+		for i := range storm {
+			wg.Go(func() { storm[i].boot(b.Context()) })
+		}
+		wg.Wait()
+		all += time.Since(began)
+		b.StopTimer()
+		for _, g := range storm {
+			o.check(g.err)
+			_, err := g.session.Open(b.Context(), g.response)
+			o.check(err)
+			took = append(took, g.took)
+		}
+		b.StartTimer()
+	}
+	slices.Sort(took)
+	b.ReportMetric(float64(len(took))/all.Seconds(), "releases/s")
+	b.ReportMetric(float64(took[len(took)/2].Milliseconds()), "p50-ms")
+	b.ReportMetric(float64(took[len(took)*99/100].Milliseconds()), "p99-ms")
+}
+
+type booting struct {
+	session  *guest.Session
+	client   *v1.Client
+	response teebroker.Response
+	took     time.Duration
+	err      error
+}
+
+func (g *booting) boot(ctx context.Context) {
+	began := time.Now()
+	challenge, err := g.client.Challenge(ctx, nonce.ProfileV1)
+	if err == nil {
+		var binding evidence.Binding
+		if binding, err = g.session.Bind(challenge.Nonce, faketee.Format); err == nil {
+			launch := teebroker.LaunchID("acme", instance)
+			var body []byte
+			body, err = v1.MarshalRequest(g.session.Request(challenge.Nonce, faketee.Guest{Measurement: "good", HostData: launch[:]}.Evidence(binding)))
+			if err == nil {
+				g.response, err = g.client.Release(ctx, body)
+			}
+		}
+	}
+	g.took, g.err = time.Since(began), err
 }
