@@ -285,12 +285,16 @@ func TestCacheForged(t *testing.T) {
 	edited.Data = bytes.Replace(edited.Data, []byte(`"tcbEvaluationDataNumber":18`), []byte(`"tcbEvaluationDataNumber":99`), 1)
 	noChain := intelList(tdxtest.PlatformCA, far, 30)
 	noChain.Issuer = nil
+	notSelfSigned := info(stranger, 4000000000, far)
+	notSelfSigned.Issuer = tdxtest.PEM(stranger.Certificate(tdxtest.TCBSigning, nil),
+		stranger.Certificate(tdxtest.Root, func(c *tdxtest.Certificate) { c.Issuer = tdxtest.Name("Somebody") }))
 	for _, tt := range []struct {
 		name, ask string
 		forged    evidence.Collateral
 		genuine   evidence.Collateral
 	}{
 		{"TCB Info below another root", infoName, info(stranger, 4000000000, far), info(intel(), 18, now.Add(-time.Hour))},
+		{"TCB Info below another root that is not self-signed", infoName, notSelfSigned, info(intel(), 18, now.Add(-time.Hour))},
 		{"QE identity below another root", qeName, identity(stranger, 4000000000, far), identity(intel(), 18, now.Add(-time.Hour))},
 		{"TCB Info that was changed", infoName, edited, info(intel(), 18, now.Add(-time.Hour))},
 		{"PCK list below another root", pckName, stranger.SignCRL(tdxtest.CRL{By: tdxtest.PlatformCA, ThisUpdate: far}), intelList(tdxtest.PlatformCA, now.Add(-time.Hour), 30)},

@@ -163,9 +163,14 @@ func TestCacheLeftovers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shard := filepath.Dir(whole)
-	for name, age := range map[string]time.Duration{".new-old": 2 * time.Hour, ".new-young": 0} {
-		path := filepath.Join(shard, name)
+	shard, _ := filepath.Rel(dir, filepath.Dir(whole))
+	if err := os.Mkdir(filepath.Join(dir, "floor"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, age := range map[string]time.Duration{
+		shard + "/.new-old": 2 * time.Hour, shard + "/.new-young": 0, "floor/.new-old": 2 * time.Hour, "floor/.new-young": 0,
+	} {
+		path := filepath.Join(dir, name)
 		if err := errors.Join(os.WriteFile(path, b[:len(b)/2], 0o600), os.Chtimes(path, time.Time{}, time.Now().Add(-age))); err != nil {
 			t.Fatal(err)
 		}
@@ -173,7 +178,7 @@ func TestCacheLeftovers(t *testing.T) {
 	r := &reports{}
 	cache := cacheOf(t, v, c, dir, func(cfg *collateral.CacheConfig) { cfg.Report = r.add })
 	gets(t, cache, milanCRL, v.has[milanCRL][0].Data)
-	if r.text() != "<nil>" || len(kept(t, dir)) != 2 {
+	if r.text() != "<nil>" || len(kept(t, dir)) != 3 {
 		t.Errorf("%s, %v", r.text(), kept(t, dir))
 	}
 }

@@ -33,6 +33,7 @@ type loaded struct {
 // loadAll reads all that is in the directory, as far as memory reaches.
 func (c *Cache) loadAll(now time.Time) {
 	total := 0
+	c.trouble(c.dir.clean(floorFolder, time.Now()))
 	for _, f := range c.loadFolder(floorFolder, "", &total) {
 		if f.item.kind.document() {
 			c.floor = max(c.floor, f.item.number.Uint64())

@@ -1,8 +1,8 @@
 package collateral
 
 import (
-	"bytes"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"slices"
@@ -73,30 +73,45 @@ func (t *trust) verify(name string, c evidence.Collateral) (item, error) {
 	case x.ends.IsZero():
 		return item{}, errors.New("without an end")
 	}
+	// What is kept has the one form that Verifiers take: who puts something around
+	// genuine data could keep it from them otherwise.
 	var err error
 	switch x.kind {
 	case TCBInfo, QEIdentity:
-		err = t.verifyDocument(c)
+		x.Issuer, err = t.verifyDocument(c)
 	case VEK:
+		x.Data, x.Issuer = x.der, nil
 		err = t.verifyVEK(x.der)
 	case CRL:
-		err = t.verifyCRL(name, x)
+		x.Data = x.der
+		x.Issuer, err = t.verifyCRL(name, x)
 	default:
 		err = errors.New("of no kind")
 	}
 	return x, err
 }
 
-// verifyDocument asks for a signer in the chain that came along, and for a root
-// that is an anchor, whatever else came.
-func (t *trust) verifyDocument(c evidence.Collateral) error {
-	certs := slices.DeleteFunc(certificatesOf(c.Issuer), func(cert *x509.Certificate) bool {
-		return bytes.Equal(cert.RawSubject, cert.RawIssuer)
+// verifyDocument returns the chain from a signer among the certificates that came
+// along to an anchor, which vouches for the signer itself: what else came counts for
+// nothing, whatever it is called. Of several it is the one that ends last.
+func (t *trust) verifyDocument(c evidence.Collateral) ([]byte, error) {
+	signers := slices.DeleteFunc(certificatesOf(c.Issuer), func(cert *x509.Certificate) bool {
+		return t.byAnchor(cert) != nil
 	})
-	if len(tdx.TCBIssuers(c.Data, append(certs, t.intel...))) == 0 {
-		return errors.New("not signed below an anchor")
+	slices.SortStableFunc(signers, func(a, b *x509.Certificate) int { return b.NotAfter.Compare(a.NotAfter) })
+	chains := tdx.TCBIssuers(c.Data, append(signers, t.intel...))
+	if len(chains) == 0 {
+		return nil, errors.New("not signed below an anchor")
 	}
-	return nil
+	return chains[0], nil
+}
+
+// byAnchor returns nil if an anchor of Intel's signed cert, which is none itself.
+func (t *trust) byAnchor(cert *x509.Certificate) error {
+	if slices.ContainsFunc(t.intel, cert.Equal) {
+		return errors.New("an anchor")
+	}
+	return anyOf(t.intel, func(root *x509.Certificate) error { return pki.CheckSignature(cert, root, byIntel) })
 }
 
 func (t *trust) verifyVEK(der []byte) error {
@@ -107,24 +122,25 @@ func (t *trust) verifyVEK(der []byte) error {
 	return anyOf(t.veks, func(ca *x509.Certificate) error { return pki.CheckSignature(cert, ca, byAMD) })
 }
 
-func (t *trust) verifyCRL(name string, x item) error {
+// verifyCRL returns what a list needs beside it: the CA of Intel's that issued it.
+func (t *trust) verifyCRL(name string, x item) (issuer []byte, err error) {
 	if isAMD(name) {
-		return anyOf(t.lists, func(ark *x509.Certificate) error { return signedList(x.der, ark, byAMD) })
+		return nil, anyOf(t.lists, func(ark *x509.Certificate) error { return signedList(x.der, ark, byAMD) })
 	}
 	if name == tdx.RootCRLName() {
-		return anyOf(t.intel, func(root *x509.Certificate) error { return signedList(x.der, root, byIntel) })
+		return nil, anyOf(t.intel, func(root *x509.Certificate) error { return signedList(x.der, root, byIntel) })
 	}
-	return anyOf(t.intel, func(root *x509.Certificate) error {
-		return anyOf(certificatesOf(x.Issuer), func(ca *x509.Certificate) error {
-			if !ca.IsCA {
-				return errors.New("not a CA")
-			}
-			if err := pki.CheckSignature(ca, root, byIntel); err != nil {
-				return err
-			}
-			return signedList(x.der, ca, byIntel)
-		})
+	err = anyOf(certificatesOf(x.Issuer), func(ca *x509.Certificate) error {
+		if !ca.IsCA {
+			return errors.New("not a CA")
+		}
+		if err := t.byAnchor(ca); err != nil {
+			return err
+		}
+		issuer = pem.EncodeToMemory(&pem.Block{Type: pki.Certificate, Bytes: ca.Raw})
+		return signedList(x.der, ca, byIntel)
 	})
+	return issuer, err
 }
 
 func signedList(der []byte, issuer *x509.Certificate, alg x509.SignatureAlgorithm) error {
