@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/teebroker/teebroker"
@@ -172,9 +171,11 @@ func (r *release) run(ctx context.Context) ([]byte, released, error) {
 	}
 	cfg := guestside.Config{Tenant: r.guest.tenant, Instance: *r.guest.instance, Purpose: r.purpose}
 	if r.identity != "" {
-		if cfg.Broker, err = brokerID(r.identity); err != nil {
+		id, err := cli.ReadBrokerID(r.identity)
+		if err != nil {
 			return nil, released{}, err
 		}
+		cfg.Broker = id[:]
 	}
 	if r.wrapped != "" {
 		if cfg.Wrapped, err = cli.ReadFile(r.wrapped, v1.MaxRelease); err != nil {
@@ -211,19 +212,6 @@ func (r *release) client() (*v1.Client, error) {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	})
-}
-
-// brokerID returns the broker id in a file.
-func brokerID(path string) ([]byte, error) {
-	b, err := cli.ReadFile(path, 4<<10)
-	if err != nil {
-		return nil, err
-	}
-	id, err := strictjson.ParseBase64(strings.TrimSpace(string(b)))
-	if err != nil || len(id) != 32 {
-		return nil, fmt.Errorf("%s: not a broker id", path)
-	}
-	return id, nil
 }
 
 // Tries: of the same bytes, and of a nonce with evidence for it.

@@ -211,22 +211,20 @@ func TestAuditFinds(t *testing.T) {
 	stop()
 	db := filepath.Join(p.dir, "state", "teebroker", "simulated", "broker.db")
 	for i, tt := range []struct{ sql, want string }{
-		{"UPDATE entries SET body = CAST(replace(CAST(body AS TEXT), 'disk', 'dusk') AS BLOB) WHERE kind = 'release'", "not what was hashed"},
-		{"UPDATE entries SET time = time + 1 WHERE seq = 2", "not what was hashed"},
+		{"UPDATE entries SET body = CAST(replace(CAST(body AS TEXT), 'disk', 'dusk') AS BLOB) WHERE kind = 'release'", "was changed"},
 		{"DELETE FROM entries WHERE seq = 3", "follows entry 2"},
-		{"DELETE FROM entries WHERE seq = (SELECT max(seq) FROM entries)", "the head is of entry"},
-		{"DELETE FROM releases", "does not exist"},
-		{"UPDATE releases SET purpose = 'dusk'", "says something else"},
-		{"UPDATE authorizations SET used = 0", "1 keys, 0 of 1 uses"},
-		{"DELETE FROM slots", "0 keys, 1 of 1 uses"},
+		{"DELETE FROM entries WHERE seq = (SELECT max(seq) FROM entries)", "its head says"},
+		{"DELETE FROM releases", "there is no release"},
+		{"UPDATE authorizations SET used = 0", "than they count"},
 	} {
 		copied := filepath.Join(p.dir, fmt.Sprintf("copy-%d.db", i))
 		edit(t, db, copied, tt.sql)
-		p.must("broker audit -db "+copied, 1, tt.want)
+		p.must("broker audit -simulated -db "+copied, 1, tt.want)
 	}
 	p.must("broker audit -simulated -json", 0, `"ok": true`)
-	p.must("broker audit -simulated -receipt guest.json", 1, "is in no entry")
-	p.must("broker audit -db none.db", 2, "-db")
+	p.must("broker audit -simulated -receipt guest.json", 1, "in no entry")
+	p.must("broker audit -simulated -db none.db", 2, "-db")
+	p.must("broker audit -db "+db, 2, "broker.id")
 }
 
 func TestRefusesToServe(t *testing.T) {

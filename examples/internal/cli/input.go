@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/teebroker/teebroker/internal/strictjson"
 )
 
 // ErrTooLarge is wrapped by [ReadFile] for a file beyond the limit.
@@ -27,6 +29,19 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w: more than %d bytes", path, ErrTooLarge, limit)
 	}
 	return b, nil
+}
+
+// ReadBrokerID returns the broker id in a file: 32 bytes in base64url.
+func ReadBrokerID(path string) ([32]byte, error) {
+	b, err := ReadFile(path, 4<<10)
+	if err != nil {
+		return [32]byte{}, err
+	}
+	id, err := strictjson.ParseBase64(strings.TrimSpace(string(b)))
+	if err != nil || len(id) != 32 {
+		return [32]byte{}, fmt.Errorf("%s: not a broker id", path)
+	}
+	return [32]byte(id), nil
 }
 
 // WriteFile replaces a file at once: nobody sees half of it.

@@ -211,16 +211,3 @@ func (i *instanceFlag) text() string {
 	}
 	return i.id.String()
 }
-
-// readIdentity returns the broker id in a file.
-func readIdentity(path string) ([32]byte, error) {
-	b, err := cli.ReadFile(path, 4<<10)
-	if err != nil {
-		return [32]byte{}, err
-	}
-	id, err := strictjson.ParseBase64(strings.TrimSpace(string(b)))
-	if err != nil || len(id) != 32 {
-		return [32]byte{}, fmt.Errorf("%s: not a broker id", path)
-	}
-	return [32]byte(id), nil
-}

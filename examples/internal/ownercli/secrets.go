@@ -70,7 +70,7 @@ func wrapCommand() cli.Command {
 			if err := missing("instance", i.text(), "purpose", *purpose, "in", *in, "out", *out, "identity", *identity); err != nil {
 				return result{}, err
 			}
-			id, err := readIdentity(*identity)
+			id, err := cli.ReadBrokerID(*identity)
 			if err != nil {
 				return result{}, err
 			}
