@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/teebroker/teebroker/examples/internal/cli"
+	"github.com/teebroker/teebroker/snp/kds"
+	"github.com/teebroker/teebroker/tdx/pcs"
 )
 
 // Options are the flags of serve. Its zero is what a new user starts.
@@ -21,6 +23,9 @@ type Options struct {
 	RequireHSM     bool
 	Policies       string // folder
 	Collateral     string // folder
+	Fetch          bool
+	KDS, PCS       string // URLs
+	CCAAnchors     cli.List
 	TLSCert        string
 	TLSKey         string
 	OwnerTokenFile string
@@ -64,6 +69,10 @@ func setupServe(fs *flag.FlagSet) cli.Action {
 	fs.BoolVar(&o.RequireHSM, "require-hsm", false, "refuse attestation keys that can be copied")
 	fs.StringVar(&o.Policies, "policy", "", "folder `DIR` of policies NAME.json that every instance of every tenant has first")
 	fs.StringVar(&o.Collateral, "collateral", "", "folder `DIR` with revocation lists, TCB Info and QE identity, read again every ten minutes")
+	fs.BoolVar(&o.Fetch, "fetch", false, "ask AMD's and Intel's services for what -collateral has not, and keep what they answer in the state directory")
+	fs.StringVar(&o.KDS, "kds", "", "with -fetch, ask the key server at `URL` (default "+kds.AMD+")")
+	fs.StringVar(&o.PCS, "pcs", "", "with -fetch, ask the PCS or PCCS at `URL` (default "+pcs.Intel+")")
+	fs.Var(&o.CCAAnchors, "cca-anchors", "trust the keys of Arm CCA platforms in these `FILE,…`, lists of JWKs")
 	fs.StringVar(&o.TLSCert, "tls-cert", "", "certificate chain of the server, `PEM`")
 	fs.StringVar(&o.TLSKey, "tls-key", "", "its private key, `PEM`")
 	fs.StringVar(&o.OwnerTokenFile, "owner-token-file", "", "token of tenant \"default\" in this `FILE`, made if it isn't there")

@@ -10,9 +10,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/teebroker/teebroker"
+	"github.com/teebroker/teebroker/collateral"
 	"github.com/teebroker/teebroker/evidence"
 	"github.com/teebroker/teebroker/examples/internal/cli"
 	"github.com/teebroker/teebroker/nonce"
@@ -41,6 +43,7 @@ type broker struct {
 	engine   *teebroker.Broker
 	server   *v1.Server
 	handler  http.Handler
+	cache    *collateral.Cache // or nil
 	log      *slog.Logger
 	software bool // attestation keys that can be copied
 }
@@ -96,6 +99,9 @@ func (b *broker) close() {
 	if b.db != nil {
 		b.db.close()
 	}
+	if b.cache != nil {
+		_ = b.cache.Close() // what is kept is durable
+	}
 	b.tokens.close()
 }
 
@@ -113,7 +119,11 @@ func (b *broker) assemble(ctx context.Context, o Options) (err error) {
 	if b.files, err = o.files(); err != nil {
 		return err
 	}
-	verifiers, roots, err := o.verifiers()
+	source, err := b.source(o)
+	if err != nil {
+		return err
+	}
+	verifiers, roots, err := o.verifiers(source)
 	if err != nil {
 		return err
 	}
@@ -224,8 +234,8 @@ func (b *broker) announce(o Options, url string) {
 	}
 	if b.db.Simulated() {
 		b.log.Warn("simulated platforms are trusted: this state releases secrets to guests that prove nothing; every receipt says so")
-	} else if o.Collateral == "" {
-		b.log.Warn("without -collateral nothing is known of revocation or TCBs, and all evidence is refused as unavailable")
+	} else if o.Collateral == "" && !o.Fetch {
+		b.log.Warn("without -collateral or -fetch nothing is known of revocation or TCBs, and all evidence is refused as unavailable")
 	}
 }
 
@@ -252,6 +262,11 @@ func serve(ctx context.Context, l net.Listener, b *broker) error {
 		IdleTimeout: idleTime, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(b.log.Handler(), slog.LevelDebug),
 	}
+	background, end := context.WithCancel(ctx)
+	var refreshing sync.WaitGroup
+	refreshing.Go(func() { b.refresh(background) })
+	defer refreshing.Wait()
+	defer end()
 	failed := make(chan error, 1)
 	go func() { failed <- s.Serve(l) }()
 	select {

@@ -7,10 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
-	"github.com/teebroker/teebroker/collateral"
+	"github.com/teebroker/teebroker/cca"
 	"github.com/teebroker/teebroker/evidence"
 	"github.com/teebroker/teebroker/examples/internal/cli"
 	"github.com/teebroker/teebroker/examples/internal/simulated"
@@ -24,15 +22,7 @@ import (
 
 // verifiers returns what decides whether evidence is genuine. With -trust-simulated
 // a format is either simulated or genuine, never both.
-func (o Options) verifiers() (evidence.Verifiers, [][32]byte, error) {
-	var source evidence.Source = collateral.Fixed{}
-	if o.Collateral != "" {
-		folder := &folder{path: o.Collateral, now: time.Now}
-		if err := folder.read(); err != nil {
-			return nil, nil, fmt.Errorf("-collateral: %w", err)
-		}
-		source = folder
-	}
+func (o Options) verifiers(source evidence.Source) (evidence.Verifiers, [][32]byte, error) {
 	amd, err := snp.NewVerifier(snp.Config{Anchors: snp.AMD(), Source: source})
 	if err != nil {
 		return nil, nil, err
@@ -42,6 +32,11 @@ func (o Options) verifiers() (evidence.Verifiers, [][32]byte, error) {
 		return nil, nil, err
 	}
 	all := evidence.Verifiers{snp.Format: amd, tdx.Format: intel}
+	if len(o.CCAAnchors) > 0 {
+		if all[cca.Format], err = ccaVerifier(o.CCAAnchors); err != nil {
+			return nil, nil, fmt.Errorf("-cca-anchors: %w", err)
+		}
+	}
 	if o.TrustSimulated == "" {
 		return all, nil, nil
 	}
@@ -59,40 +54,21 @@ func (o Options) verifiers() (evidence.Verifiers, [][32]byte, error) {
 	return all, t.Roots, nil
 }
 
-// reread is how old what was read of the folder may be.
-const reread = 10 * time.Minute
-
-// folder is a Source of the files in a folder, which is read again in a while.
-type folder struct {
-	path string
-	now  func() time.Time
-
-	mu    sync.Mutex
-	files *collateral.Files
-	at    time.Time
-}
-
-func (f *folder) read() error {
-	files, err := collateral.Dir(f.path)
-	if err != nil {
-		return err
-	}
-	f.files, f.at = files, f.now()
-	return nil
-}
-
-// Get implements [evidence.Source]. A folder that can't be read is as it was: what
-// it had ends by itself.
-func (f *folder) Get(ctx context.Context, name string) ([]evidence.Collateral, error) {
-	f.mu.Lock()
-	if f.now().Sub(f.at) > reread {
-		if err := f.read(); err != nil {
-			f.at = f.now()
+// ccaVerifier trusts the keys in lists of CCA trust anchors.
+func ccaVerifier(paths []string) (evidence.Verifier, error) {
+	var cfg cca.Config
+	for _, path := range paths {
+		b, err := cli.ReadFile(path, policy.MaxDocument)
+		if err != nil {
+			return nil, err
 		}
+		anchors, err := cca.ParseAnchors(b)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		cfg.Anchors = append(cfg.Anchors, anchors...)
 	}
-	files := f.files
-	f.mu.Unlock()
-	return files.Get(ctx, name)
+	return cca.NewVerifier(cfg)
 }
 
 // operatorPolicies stores the policies of a folder for every tenant, and has every
