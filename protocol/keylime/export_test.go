@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/internal/delegated"
+	"github.com/teebroker/teebroker/snp"
 )
 
 // FormatNames returns the formats that are spelled in this package.
@@ -25,4 +27,13 @@ func IDs() []string {
 		invalidNonce, invalidKey, unsupported, unsupportedType, revoked, stale, unavailable,
 		unknownPolicy, noPolicy, policyMismatch, listMismatch,
 	}
+}
+
+// Verdict returns what a Client makes of an answer about a report.
+func Verdict(body, report []byte) error {
+	r, err := snp.ParseReport(report)
+	if err != nil {
+		return err
+	}
+	return verdict(&delegated.Reply{Status: 200, Body: body}, r)
 }
