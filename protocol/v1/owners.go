@@ -115,6 +115,9 @@ func (s *Server) register(c *call) (answer, error) {
 	if err := c.decode(&r); err != nil {
 		return answer{}, err
 	}
+	if err := s.adopt(c); err != nil {
+		return answer{}, err
+	}
 	r.Policies = WithOperator(s.cfg.Operator, r.Policies)
 	st, err := s.cfg.Owner.Register(c.Context(), c.tenant, id, r)
 	if err != nil {
@@ -123,11 +126,25 @@ func (s *Server) register(c *call) (answer, error) {
 	return encode(instanceOf(c.tenant, st))
 }
 
+// adopt sees to it that the tenant has the operator's policies. What is there
+// already is not touched.
+func (s *Server) adopt(c *call) error {
+	for _, p := range s.cfg.Operator {
+		if err := s.cfg.Owner.PutPolicy(c.Context(), c.tenant, p.Name, p.Document); err != nil {
+			return ownerError(err)
+		}
+	}
+	return nil
+}
+
 // WithOperator returns policies with those of the operator before the others.
-func WithOperator(operator, policies []string) []string {
-	all := slices.Clone(operator)
+func WithOperator(operator []OperatorPolicy, policies []string) []string {
+	var all []string
+	for _, p := range operator {
+		all = append(all, p.Name)
+	}
 	for _, p := range policies {
-		if !slices.Contains(operator, p) {
+		if !slices.Contains(all, p) {
 			all = append(all, p)
 		}
 	}
@@ -327,7 +344,8 @@ func (s *Server) policies(c *call) (answer, error) {
 
 // putPolicy takes the document as it is: its bytes are what its digest is of.
 func (s *Server) putPolicy(c *call) (answer, error) {
-	if slices.Contains(s.cfg.Operator, c.vars["name"]) {
+	mine := func(p OperatorPolicy) bool { return p.Name == c.vars["name"] }
+	if slices.ContainsFunc(s.cfg.Operator, mine) {
 		return answer{}, &httpError{code: teebroker.Forbidden, title: "this policy is the operator's"}
 	}
 	return done(s.cfg.Owner.PutPolicy(c.Context(), c.tenant, c.vars["name"], c.body))

@@ -238,8 +238,9 @@ func TestOwnerRequests(t *testing.T) {
 
 // What the operator stores, owners neither change nor go without.
 func TestOperatorPolicies(t *testing.T) {
-	o := newOwned(t, func(c *v1.Config) { c.Operator = []string{"house"} })
-	o.check(o.sql.PutPolicy(t.Context(), "acme", "house", document("house", "good")))
+	o := newOwned(t, func(c *v1.Config) {
+		c.Operator = []v1.OperatorPolicy{{Name: "house", Document: document("house", "good")}}
+	})
 	o.check(o.acme.PutPolicy(t.Context(), "prod", document("prod", "good")))
 	if err := o.acme.PutPolicy(t.Context(), "house", document("house", "mine")); code(err) != "forbidden" {
 		t.Error(err)

@@ -37,10 +37,10 @@ type Config struct {
 	Owner   store.Owner
 	Tenants store.Tenants
 
-	// Operator are names of policies that the operator stores for every tenant:
-	// owners can't change them, and each registration has them first, whether its
-	// owner names them or not.
-	Operator []string
+	// Operator are the operator's policies. Owners can't change them, and each
+	// registration has them first, whether its owner names them or not; a tenant
+	// that has them not, or otherwise, gets them with its next registration.
+	Operator []OperatorPolicy
 
 	Verify  *VerifyConfig  // verification only
 	Explain *ExplainConfig // what would change under another policy
@@ -56,6 +56,12 @@ type Config struct {
 	Ready   func(context.Context) error // whether stores and tokens are there; if nil, they are
 	Observe func(Event)                 // is told of every request, before its answer is sent; may be nil
 	Time    func() time.Time            // for limits and durations; if nil, time.Now
+}
+
+// OperatorPolicy is a policy document and what it is called in every tenant.
+type OperatorPolicy struct {
+	Name     string
+	Document []byte
 }
 
 // Event is one request and what became of it. Err has more than the peer was

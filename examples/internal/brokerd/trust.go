@@ -72,8 +72,8 @@ func ccaVerifier(paths []string) (evidence.Verifier, error) {
 }
 
 // operatorPolicies stores the policies of a folder for every tenant, and has every
-// instance that is registered name them. It returns their names.
-func (o Options) operatorPolicies(ctx context.Context, d *database) ([]string, error) {
+// instance that is registered name them.
+func (o Options) operatorPolicies(ctx context.Context, d *database) ([]v1.OperatorPolicy, error) {
 	if o.Policies == "" {
 		return nil, nil
 	}
@@ -85,26 +85,22 @@ func (o Options) operatorPolicies(ctx context.Context, d *database) ([]string, e
 	if err != nil {
 		return nil, err
 	}
-	var names []string
-	for _, doc := range docs {
-		names = append(names, doc.name)
-		for _, tenant := range tenants {
-			if err := d.PutPolicy(ctx, tenant, doc.name, doc.bytes); err != nil {
-				return nil, fmt.Errorf("-policy: %s: %w", doc.name, err)
+	for _, tenant := range tenants {
+		for _, doc := range docs {
+			if err := d.PutPolicy(ctx, tenant, doc.Name, doc.Document); err != nil {
+				return nil, fmt.Errorf("-policy: %s: %w", doc.Name, err)
 			}
 		}
-	}
-	for _, tenant := range tenants {
-		if err := adopt(ctx, d, tenant, names); err != nil {
+		if err := adopt(ctx, d, tenant, docs); err != nil {
 			return nil, fmt.Errorf("-policy: tenant %s: %w", tenant, err)
 		}
 	}
-	return names, nil
+	return docs, nil
 }
 
 // adopt has every instance of tenant name policies first. What does already is not
 // touched.
-func adopt(ctx context.Context, owner store.Owner, tenant string, policies []string) error {
+func adopt(ctx context.Context, owner store.Owner, tenant string, policies []v1.OperatorPolicy) error {
 	ids, err := owner.Instances(ctx, tenant)
 	if err != nil {
 		return err
@@ -126,19 +122,14 @@ func adopt(ctx context.Context, owner store.Owner, tenant string, policies []str
 	return nil
 }
 
-type document struct {
-	name  string
-	bytes []byte
-}
-
 // readPolicies returns the documents in a folder by name, all of which are of scope
 // global.
-func readPolicies(dir string) ([]document, error) {
+func readPolicies(dir string) ([]v1.OperatorPolicy, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	var docs []document
+	var docs []v1.OperatorPolicy
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), ".json")
 		if !ok {
@@ -155,7 +146,7 @@ func readPolicies(dir string) ([]document, error) {
 		if p.Scope != policy.Global {
 			return nil, fmt.Errorf("%s: of scope %s, not global", e.Name(), p.Scope)
 		}
-		docs = append(docs, document{name, b})
+		docs = append(docs, v1.OperatorPolicy{Name: name, Document: b})
 	}
 	if len(docs) == 0 {
 		return nil, fmt.Errorf("%s: no policies NAME.json", dir)
