@@ -73,6 +73,11 @@ func TestStandby(t *testing.T) {
 	if w := open(t, cfg).Warnings(); len(w) != 1 || !strings.Contains(w[0], "restore") {
 		t.Errorf("warnings %q", w)
 	}
+	cfg = postgresConfig(t, dsn, nil)
+	cfg.DB.SetMaxOpenConns(5)
+	if s, err := sqlstore.Open(t.Context(), cfg); err == nil || s != nil {
+		t.Error("opened with less connections than it keeps")
+	}
 	if w := open(t, postgresConfig(t, dsn, nil)).Warnings(); len(w) != 0 {
 		t.Errorf("warnings %q with a standby", w)
 	}

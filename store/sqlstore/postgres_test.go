@@ -51,7 +51,8 @@ func schemaIn(t testing.TB, base string) string {
 func postgresConfig(t testing.TB, dsn string, clock func() time.Time) sqlstore.Config {
 	t.Helper()
 	db := database(t, "pgx", dsn)
-	db.SetMaxIdleConns(16)
+	db.SetMaxOpenConns(16)
+	db.SetMaxIdleConns(16) // or every burst opens connections
 	return sqlstore.Config{
 		Dialect: sqlstore.PostgreSQL, DB: db, Cipher: cipher(t), Time: clock,
 		Decoders: policy.Decoders{snp.Format: policy.Decoder(snp.DecodeReferenceValues)},

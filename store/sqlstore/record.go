@@ -58,23 +58,28 @@ func (t *tx) head(k headKey) (*head, error) {
 	return h, nil
 }
 
-// add appends e to its chain and returns its number.
-func (t *tx) add(e teebroker.Entry) (uint64, error) {
+// next makes e the end of its chain. The caller stores it.
+func (t *tx) next(e teebroker.Entry) (store.RecordEntry, error) {
 	if len(e.Body) > maxBody {
-		return 0, errors.New("the body of an entry is too long")
+		return store.RecordEntry{}, errors.New("the body of an entry is too long")
 	}
 	h, err := t.head(headKey{e.Tenant, e.Chain})
 	if err != nil {
-		return 0, err
+		return store.RecordEntry{}, err
 	}
-	next := h.last.Follow(e, t.s.generation, instant(t.now))
-	_, err = t.exec("INSERT INTO entries (tenant, chain, seq, generation, time, kind, body, previous, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		e.Tenant, string(e.Chain), int64(next.Seq), int64(next.Generation), next.Time.UnixMilli(), string(e.Kind), e.Body, next.Previous[:], next.Hash[:])
+	h.last, h.added = h.last.Follow(e, t.s.generation, instant(t.now)), true
+	return h.last, nil
+}
+
+// add appends e to its chain and returns its number.
+func (t *tx) add(e teebroker.Entry) (uint64, error) {
+	next, err := t.next(e)
 	if err != nil {
 		return 0, err
 	}
-	h.last, h.added = next, true
-	return next.Seq, nil
+	_, err = t.exec("INSERT INTO entries (tenant, chain, seq, generation, time, kind, body, previous, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		e.Tenant, string(e.Chain), int64(next.Seq), int64(next.Generation), next.Time.UnixMilli(), string(e.Kind), e.Body, next.Previous[:], next.Hash[:])
+	return next.Seq, err
 }
 
 // addRefusal is add for what strangers cause: some are left out.

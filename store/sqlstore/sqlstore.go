@@ -29,8 +29,10 @@ type Config struct {
 	Dialect Dialect
 
 	// DB is the database. Of SQLite it is what writes: Open sets it to one
-	// connection, which the Store keeps. See [Dialect] for the settings that
-	// both DB and Read need.
+	// connection, which the Store keeps. Of PostgreSQL the Store keeps four to
+	// write, so that a limit on open connections is at least 6; with as many idle
+	// ones as open ones a burst does not begin by connecting. See [Dialect] for
+	// the settings that both DB and Read need.
 	DB *sql.DB
 
 	// Read is the same SQLite file again, for what only reads. It is not used
@@ -148,6 +150,10 @@ func (s *Store) prepare(ctx context.Context) error {
 		s.cfg.Read.SetMaxIdleConns(sqliteReaders)
 	} else {
 		s.cfg.Read = s.cfg.DB
+		// What reads would wait for those that write, for ever.
+		if n := s.cfg.DB.Stats().MaxOpenConnections; n > 0 && n < s.d.groups+2 {
+			return fmt.Errorf("Config.DB opens %d connections at most, want %d or more", n, s.d.groups+2)
+		}
 	}
 	var err error
 	if s.warnings, err = s.d.settings(ctx, s.cfg); err != nil {
