@@ -259,6 +259,38 @@ func TestVerifyBundle(t *testing.T) {
 	}
 }
 
+// What is in a folder already does not vouch for what is in a bundle.
+func TestVerifyBundleIntoFullFolder(t *testing.T) {
+	s := newSite(t)
+	s.run(t, 0, fetchAll+"@report.bin")
+	files, err := collateral.Dir(filepath.Join(s.dir, "kept"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := collateral.Fixed{}
+	for name, cs := range files.Fixed() {
+		if strings.Contains(name, "blSPL=") {
+			b := bytes.Clone(cs[0].Data)
+			b[len(b)-1] ^= 1 // of the signature
+			forged[name] = []evidence.Collateral{{Data: b}}
+		}
+	}
+	key, err := readSigner(filepath.Join(s.dir, "site.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := collateral.MakeBundle(key, collateral.Contents{Sequence: 1, Created: time.Now(), Collateral: forged})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write(t, "forged.bundle", b)
+	const verify = "verify -roots @roots.pem -keys @site.pub "
+	s.run(t, 1, verify+"@forged.bundle")
+	if out := s.run(t, 1, verify+"-out @kept @forged.bundle"); !strings.Contains(out, "1 things in it are not genuine") {
+		t.Error(out)
+	}
+}
+
 func TestUsage(t *testing.T) {
 	s := newSite(t)
 	for _, line := range []string{

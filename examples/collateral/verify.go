@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -93,27 +94,18 @@ func setupVerify(fs *flag.FlagSet) cli.Action {
 func (v *verdict) judge(b *collateral.Bundle, trusted anchors, out string) error {
 	created := b.Created()
 	v.Sequence, v.Created = b.Sequence(), &created
-	// A Cache keeps what is genuine, and reports what is not.
-	cache, err := collateral.NewCache(collateral.CacheConfig{
-		Upstream: b, AMD: trusted.amd, Intel: trusted.intel, Dir: out,
-		Report: func(err error) { v.Forged = append(v.Forged, err.Error()) },
-	})
-	if err != nil {
-		return err
-	}
-	defer cache.Close()
-	for _, e := range b.Forecast() {
-		v.Entries++
-		_, err := cache.Get(context.Background(), e.Name)
-		if errors.Is(err, collateral.ErrOlder) {
-			v.Forged = append(v.Forged, fmt.Sprintf("%s: %v", e.Name, err))
+	v.Entries = len(b.Forecast())
+	// In memory first: of what a folder has already, nothing in b is looked at.
+	for _, dir := range slices.Compact([]string{"", out}) {
+		if err := v.keep(b, trusted, dir); err != nil {
+			return err
 		}
 	}
 	for name, size := range b.Files() {
 		v.Files = append(v.Files, file{name, size})
 		content, _ := b.File(name)
 		if err := checkFile(name, content); err != nil {
-			v.Forged = append(v.Forged, fmt.Sprintf("%s: %v", name, err))
+			v.note(fmt.Errorf("%s: %w", name, err))
 		}
 	}
 	if v.OK = len(v.Forged) == 0; !v.OK {
@@ -121,6 +113,33 @@ func (v *verdict) judge(b *collateral.Bundle, trusted anchors, out string) error
 		return nil
 	}
 	return unpack(b, out)
+}
+
+// keep puts what of b is genuine into the folder dir, or in memory if that is "",
+// and notes what is not.
+func (v *verdict) keep(b *collateral.Bundle, trusted anchors, dir string) error {
+	// A Cache keeps what is genuine, and reports what is not.
+	cache, err := collateral.NewCache(collateral.CacheConfig{
+		Upstream: b, AMD: trusted.amd, Intel: trusted.intel, Dir: dir, Report: v.note,
+	})
+	if err != nil {
+		return err
+	}
+	defer cache.Close()
+	for _, e := range b.Forecast() {
+		_, err := cache.Get(context.Background(), e.Name)
+		if errors.Is(err, collateral.ErrOlder) {
+			v.note(fmt.Errorf("%s: %w", e.Name, err))
+		}
+	}
+	return nil
+}
+
+// note adds what is not genuine, once.
+func (v *verdict) note(err error) {
+	if text := err.Error(); !slices.Contains(v.Forged, text) {
+		v.Forged = append(v.Forged, text)
+	}
 }
 
 // unpack writes the files of b into the folder files in out, unless that is "".
