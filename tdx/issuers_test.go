@@ -61,6 +61,7 @@ func TestTCBIssuers(t *testing.T) {
 		{"a list", intel.SignCRL(tdxtest.CRL{}).Data, own, 0},
 		{"nothing", nil, own, 0},
 		{"no certificates", qe.Data, nil, 0},
+		{"no end of them", qe.Data, append(slices.Repeat(own[:1], 40), own[1]), 16},
 	} {
 		chains := tdx.TCBIssuers(tt.data, tt.certs)
 		if len(chains) != tt.want {

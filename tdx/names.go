@@ -62,8 +62,8 @@ func IsTCBIssuer(c *x509.Certificate) bool {
 // TCBIssuers returns the issuer chains of data, a TCB Info or QE identity, that can
 // be made of certs: each a signer of exactly these bytes, valid when they were
 // issued, and its root, in PEM as evidence.Collateral.Issuer has them. There may be
-// several, because Intel renews certificates for the same key, and none for what is
-// no such document.
+// several, because Intel renews certificates for the same key, but 16 at most, and
+// none for what is no such document.
 //
 // That a chain fits says nothing: who its root is remains for a Verifier to judge.
 func TCBIssuers(data []byte, certs []*x509.Certificate) (chains [][]byte) {
@@ -82,6 +82,9 @@ func TCBIssuers(data []byte, certs []*x509.Certificate) (chains [][]byte) {
 		for _, root := range certs {
 			if root.Subject.CommonName == abi.NameRoot && pki.CheckSignature(signer, root, algorithm) == nil {
 				chains = append(chains, chainPEM(signer, root))
+			}
+			if len(chains) == maxCandidates { // a Verifier looks at no more
+				return chains
 			}
 		}
 	}
