@@ -99,7 +99,7 @@ func setup(fs *flag.FlagSet) cli.Action {
 	fs.Func("format", "the evidence is of this `FORMAT`: auto, snp, tdx, cca or vtpm (default auto)", o.setFormat)
 	fs.Var(&o.endorsements, "endorsements", "files and folders `PATH,…` with VCEK or VLEK, certificate table, TDX collateral, CRLs, TDX event logs, CCA trust anchors")
 	fs.Var(&o.roots, "roots", "files `PEM,…` with the trust anchors to use instead of the vendors': certificates and, for CCA, public keys")
-	fs.StringVar(&o.policy, "policy", "", "judge by the policy document `FILE`")
+	fs.Func("policy", "judge by the policy document `FILE`", o.setPolicy)
 	fs.Func("at", "judge validity at this `TIME`, such as 2025-06-01T00:00:00Z (default now)", o.setTime)
 	fs.Func("binding", "what must have been signed: `HEX` of up to 64 bytes", o.setBinding)
 	fs.BoolVar(&o.allowNoRevocation, "allow-no-revocation", false, "do without revocation lists: nothing is known of stolen keys; CCA has none")
@@ -128,6 +128,16 @@ func (o *options) setFormat(s string) error {
 		return fmt.Errorf("%s is not supported yet", s)
 	}
 	return errors.New("no such format")
+}
+
+// setPolicy refuses an empty name, as of a variable that is not set: without a
+// policy anything genuine is a yes.
+func (o *options) setPolicy(s string) error {
+	if s == "" {
+		return errors.New("no name of a file")
+	}
+	o.policy = s
+	return nil
 }
 
 func (o *options) setTime(s string) (err error) {

@@ -305,6 +305,7 @@ func TestUnusable(t *testing.T) {
 		{"roots that are not there", []string{"-roots", file + "x", file}, "no such file"},
 		{"roots that are none", []string{"-roots", file, file}, "no certificates"},
 		{"policy that is not there", []string{"-policy", file + "x", file}, "no such file"},
+		{"policy of no name", []string{"-policy", "", file}, "no name of a file"},
 		{"policy that is none", []string{"-policy", file, file}, "policy"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
