@@ -2,8 +2,11 @@ package v1
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/teebroker/teebroker"
@@ -131,6 +134,34 @@ func (g gate) enter(ctx context.Context, patience time.Duration) (func(), error)
 	}
 	return nil, teebroker.Unavailable
 }
+
+// buffers counts the bytes of bodies in memory, of all requests.
+type buffers struct {
+	most int64
+	used atomic.Int64
+}
+
+var errBuffers = errors.New("v1: too many bodies in memory")
+
+// held is what one request has of them: bytes that came, not bytes that were
+// promised. It is not safe for concurrent use.
+type held struct {
+	of    *buffers
+	body  io.Reader
+	bytes int64
+}
+
+// Read implements [io.Reader].
+func (h *held) Read(p []byte) (int, error) {
+	n, err := h.body.Read(p)
+	h.bytes += int64(n)
+	if h.of.used.Add(int64(n)) > h.of.most {
+		return 0, errBuffers
+	}
+	return n, err
+}
+
+func (h *held) release() { h.of.used.Add(-h.bytes) }
 
 // Budget returns a Ledger that lets each instance, and each platform that signed
 // its evidence, have so many releases and redeliveries: beyond that it refuses

@@ -46,10 +46,13 @@ type Config struct {
 	Explain *ExplainConfig // what would change under another policy
 
 	// PerSource limits requests by source address, before anything is read of
-	// them, and Concurrent how many are worked on at once, whoever asks; others
-	// wait for Patience and are then told unavailable. If zero: 50 at once and 10 a
-	// second, 64, and 10 seconds.
+	// them. Buffered is how many bytes of bodies are in memory at a time; more are
+	// told unavailable. Concurrent is how many requests are worked on at once,
+	// whoever asks and not before their bodies came; others wait for Patience and
+	// are then told unavailable. If zero: 50 at once and 10 a second, 256 MiB, 64,
+	// and 10 seconds.
 	PerSource  Rate
+	Buffered   int64
 	Concurrent int
 	Patience   time.Duration
 
@@ -84,6 +87,7 @@ type Server struct {
 	routes  []route
 	sources *limiter[netip.Addr]
 	gate    gate
+	buffers *buffers
 	metrics *metrics
 }
 
@@ -98,7 +102,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("v1: Config.Owner needs Tenants")
 	case cfg.Explain != nil && cfg.Owner == nil:
 		return nil, errors.New("v1: Config.Explain needs Owner")
-	case cfg.Concurrent < 0 || cfg.Patience < 0 || cfg.PerSource.Burst < 0 || cfg.PerSource.Every < 0:
+	case cfg.Concurrent < 0 || cfg.Buffered < 0 || cfg.Patience < 0 || cfg.PerSource.Burst < 0 || cfg.PerSource.Every < 0:
 		return nil, errors.New("v1: Config: a limit is negative")
 	}
 	if cfg.PerSource == (Rate{}) {
@@ -107,13 +111,16 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Concurrent == 0 {
 		cfg.Concurrent = 64
 	}
+	if cfg.Buffered == 0 {
+		cfg.Buffered = 256 << 20
+	}
 	if cfg.Patience == 0 {
 		cfg.Patience = 10 * time.Second
 	}
 	if cfg.Time == nil {
 		cfg.Time = time.Now
 	}
-	s := &Server{cfg: cfg, gate: make(gate, cfg.Concurrent), metrics: newMetrics()}
+	s := &Server{cfg: cfg, gate: make(gate, cfg.Concurrent), buffers: &buffers{most: cfg.Buffered}, metrics: newMetrics()}
 	s.sources = newLimiter[netip.Addr](cfg.PerSource, cfg.Time)
 	if err := s.prepare(); err != nil {
 		return nil, err
@@ -193,14 +200,17 @@ func (s *Server) serve(w http.ResponseWriter, c *call) (answer, error) {
 	if err := s.authenticate(c); err != nil {
 		return answer{}, err
 	}
+	// The body first: who sends it slowly holds up nobody.
+	held := &held{of: s.buffers}
+	defer held.release()
+	if err := c.read(w, held); err != nil {
+		return answer{}, err
+	}
 	leave, err := s.gateOf(c).enter(c.Context(), s.cfg.Patience)
 	if err != nil {
 		return answer{}, err
 	}
 	defer leave()
-	if err := c.read(w); err != nil {
-		return answer{}, err
-	}
 	return c.route.handle(c)
 }
 
@@ -223,14 +233,17 @@ type call struct {
 	body   []byte
 }
 
-// read reads the body, at most what the route says.
-func (c *call) read(w http.ResponseWriter) error {
+// read reads the body, at most what the route says, and counts what it holds.
+func (c *call) read(w http.ResponseWriter, held *held) error {
 	if c.ContentLength > c.route.limit {
 		return &httpError{code: teebroker.TooLarge, title: fmt.Sprintf("more than %d bytes", c.route.limit)}
 	}
-	b, err := io.ReadAll(http.MaxBytesReader(w, c.Body, c.route.limit))
+	held.body = http.MaxBytesReader(w, c.Body, c.route.limit)
+	b, err := io.ReadAll(held)
 	var over *http.MaxBytesError
 	switch {
+	case errors.Is(err, errBuffers):
+		return unavailable("bodies", err)
 	case errors.As(err, &over):
 		return &httpError{code: teebroker.TooLarge, title: fmt.Sprintf("more than %d bytes", c.route.limit)}
 	case err != nil:

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -202,6 +203,43 @@ func TestConcurrent(t *testing.T) {
 	}
 	if _, err := c.Challenge(t.Context(), nonce.ProfileV1); err != nil {
 		t.Error(err)
+	}
+}
+
+// Who sends a body slowly, or never, holds up nobody else.
+func TestSlowBody(t *testing.T) {
+	w := newWorld(t, func(_ *world, _ *teebroker.Config, s *v1.Config) {
+		s.Concurrent, s.Patience = 1, time.Millisecond
+	})
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", w.http.Listener.Addr().String())
+	w.check(err)
+	defer conn.Close()
+	_, err = io.WriteString(conn, "POST "+v1.PathRelease+" HTTP/1.1\r\nHost: broker\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n")
+	w.check(err)
+	// The server says so when it begins to read.
+	first := make([]byte, len("HTTP/1.1 100 Continue"))
+	_, err = io.ReadFull(conn, first)
+	w.check(err)
+	if string(first) != "HTTP/1.1 100 Continue" {
+		t.Fatalf("%s", first)
+	}
+	if _, err := w.client(nil).Challenge(t.Context(), nonce.ProfileV1); err != nil {
+		t.Error(err)
+	}
+}
+
+// Bodies beyond what memory there is for them are refused, and what they had is
+// free again.
+func TestBuffered(t *testing.T) {
+	w := newWorld(t, func(_ *world, _ *teebroker.Config, s *v1.Config) { s.Buffered = 100 })
+	c := w.client(nil)
+	for range 3 {
+		if _, err := c.Release(t.Context(), bytes.Repeat([]byte(" "), 101)); code(err) != "unavailable" {
+			t.Error(err)
+		}
+		if _, err := c.Release(t.Context(), bytes.Repeat([]byte(" "), 100)); code(err) != "malformed-request" {
+			t.Error(err)
+		}
 	}
 }
 
