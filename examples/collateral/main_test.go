@@ -291,6 +291,30 @@ func TestVerifyBundleIntoFullFolder(t *testing.T) {
 	}
 }
 
+// A folder takes no bundle from before the one that filled it: files are not
+// monotone as collateral is.
+func TestVerifyBundleRollback(t *testing.T) {
+	s := newSite(t)
+	s.run(t, 0, fetchAll+"@report.bin")
+	const verify = "verify -roots @roots.pem -keys @site.pub "
+	for n, content := range map[string]string{"6": "older", "7": "newer"} {
+		s.write(t, "note", []byte(content))
+		s.run(t, 0, "bundle -key @site.key -out @"+n+".bundle -sequence "+n+" -file note=@note @kept")
+	}
+	s.run(t, 0, verify+"-out @site @6.bundle")
+	s.run(t, 0, verify+"-out @site @7.bundle")
+	s.run(t, 0, verify+"-out @site @7.bundle")
+	if out := s.run(t, 1, verify+"-out @site -since 1 @6.bundle"); !strings.Contains(out, "earlier") {
+		t.Error(out)
+	}
+	if b := mustRead(t, filepath.Join(s.dir, "site", "files", "note")); string(b) != "newer" {
+		t.Errorf("the file is %q", b)
+	}
+	s.run(t, 0, verify+"@6.bundle")
+	s.write(t, "site/sequence", []byte("rubbish"))
+	s.run(t, 2, verify+"-out @site @7.bundle")
+}
+
 func TestUsage(t *testing.T) {
 	s := newSite(t)
 	for _, line := range []string{

@@ -6,9 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -34,7 +36,10 @@ A site that has had a bundle takes no earlier one:
 With -out what is genuine goes into a folder, for programs that read files. Files
 that go along are in the folder files in it:
 
-  collateral verify -keys site.pub -out /var/lib/collateral site.bundle`,
+  collateral verify -keys site.pub -out /var/lib/collateral site.bundle
+
+Such a folder knows the sequence of the bundle that filled it, and takes no earlier
+one whatever -since says.`,
 		Setup: setupVerify,
 	}
 }
@@ -51,13 +56,13 @@ type verdict struct {
 	Files    []file     `json:"files,omitempty"`
 }
 
-func setupVerify(fs *flag.FlagSet) cli.Action {
+func setupVerify(flags *flag.FlagSet) cli.Action {
 	var keyPaths, roots cli.List
-	fs.Var(&keyPaths, "keys", "files `PEM,…` with the public keys that may have signed it")
-	fs.Var(&roots, "roots", "files `PEM,…` with the trust anchors to use instead of the vendors'")
-	since := fs.Uint64("since", 0, "the answer is no for a sequence below this `NUMBER`")
-	out := fs.String("out", "", "put what is genuine into the folder `DIR`, as fetch does")
-	asJSON := fs.Bool("json", false, "print one JSON object")
+	flags.Var(&keyPaths, "keys", "files `PEM,…` with the public keys that may have signed it")
+	flags.Var(&roots, "roots", "files `PEM,…` with the trust anchors to use instead of the vendors'")
+	since := flags.Uint64("since", 0, "the answer is no for a sequence below this `NUMBER`")
+	out := flags.String("out", "", "put what is genuine into the folder `DIR`, as fetch does")
+	asJSON := flags.Bool("json", false, "print one JSON object")
 	return func(args []string, stdout io.Writer) (bool, error) {
 		if len(args) != 1 {
 			return false, cli.Usagef("want one BUNDLE after the flags, got %d arguments", len(args))
@@ -74,8 +79,12 @@ func setupVerify(fs *flag.FlagSet) cli.Action {
 		if err != nil {
 			return false, err
 		}
+		had, err := sequenceOf(*out)
+		if err != nil {
+			return false, err
+		}
 		v := &verdict{Path: args[0]}
-		b, err := open(args[0], raw, *since, keys)
+		b, err := open(args[0], raw, max(*since, had), keys)
 		switch {
 		case isNo(err):
 			v.Reason = err.Error()
@@ -142,10 +151,37 @@ func (v *verdict) note(err error) {
 	}
 }
 
-// unpack writes the files of b into the folder files in out, unless that is "".
+// sequenceFile is where a folder has the sequence of the bundle that filled it.
+const sequenceFile = "sequence"
+
+// sequenceOf returns the sequence of the bundle that filled the folder out, or 0.
+func sequenceOf(out string) (uint64, error) {
+	if out == "" {
+		return 0, nil
+	}
+	path := filepath.Join(out, sequenceFile)
+	b, err := cli.ReadFile(path, 32)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return 0, nil
+	case err != nil:
+		return 0, err
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s: not a number", path)
+	}
+	return n, nil
+}
+
+// unpack writes the files of b into the folder files in out, unless that is "". The
+// sequence is first: who is interrupted goes on with this bundle or a later one.
 func unpack(b *collateral.Bundle, out string) error {
 	if out == "" {
 		return nil
+	}
+	if err := cli.WriteFile(filepath.Join(out, sequenceFile), fmt.Appendf(nil, "%d\n", b.Sequence()), 0o600); err != nil {
+		return err
 	}
 	for name := range b.Files() {
 		if filepath.Base(name) != name || strings.HasPrefix(name, ".") || !filepath.IsLocal(name) {
