@@ -27,7 +27,7 @@ func (o Options) suggest(f files, url string) string {
 	line := func(format string, a ...any) { fmt.Fprintf(&b, format+"\n", a...) }
 	line("Serving at %s; the state is in %s.", url, f.dir)
 	if o.TrustSimulated == "" {
-		line("\nTo try it without hardware: stop it, and start it with -trust-simulated sim")
+		line("\nIt trusts genuine hardware only. To try it without any, stop it and start:\n\n  %sbroker serve -trust-simulated sim", o.Commands)
 	}
 	line("\nIn another terminal, as owner of the tenant \"default\":\n")
 	line("  export TEEBROKER_URL=%s TEEBROKER_OWNER_TOKEN_FILE=%s", quote(url), quote(f.token))
