@@ -1,18 +1,25 @@
 package v1
 
 import (
+	"bytes"
+	"errors"
+	"io"
 	"net/http"
 
 	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/evidence"
 )
 
+// maxGuarded is how much of a body what is guarded can read. Its own limit is
+// smaller.
+const maxGuarded = 16 << 20
+
 // Guard returns h, of another protocol, behind what bounds the Server: its limits
 // by source address, its gate, its metrics and its Observe, which all count h under
 // route. refuse answers, as clients of that protocol read it, what is refused
 // before h is asked; id is what the request is called in logs, and the header
 // Request-Id of the answer already when h is asked. What h refuses itself is observed
-// by its status only.
+// by its status only. The body came when h is asked, at most 16 MiB and a byte of it.
 func (s *Server) Guard(route string, h http.Handler, refuse func(w http.ResponseWriter, id string, err error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := s.cfg.Time()
@@ -48,12 +55,23 @@ func (s *Server) guarded(w http.ResponseWriter, r *http.Request, h http.Handler)
 	if !s.sources.take(from) {
 		return teebroker.RateLimited
 	}
+	held := &held{of: s.buffers, body: io.LimitReader(r.Body, maxGuarded+1)}
+	defer held.release()
+	body, err := io.ReadAll(held)
+	switch {
+	case errors.Is(err, errBuffers):
+		return unavailable("bodies", err)
+	case err != nil:
+		return malformed(errors.New("the body ended early"))
+	}
 	leave, err := s.gate.enter(r.Context(), s.cfg.Patience)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	h.ServeHTTP(w, r.WithContext(evidence.FromPeer(r.Context(), from.String())))
+	r = r.WithContext(evidence.FromPeer(r.Context(), from.String()))
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	h.ServeHTTP(w, r)
 	return nil
 }
 

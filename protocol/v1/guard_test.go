@@ -2,10 +2,12 @@ package v1_test
 
 import (
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/teebroker/teebroker"
@@ -52,5 +54,47 @@ func TestGuard(t *testing.T) {
 	w.server.ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), "GET", v1.PathMetrics, nil))
 	if text := rec.Body.String(); !strings.Contains(text, `route="/other",method="other",status="418"`) || strings.Contains(text, "MADEUP") {
 		t.Errorf("metrics:\n%s", text)
+	}
+}
+
+// Who sends slowly to what is guarded holds up nobody else, and what came is read
+// from its beginning.
+func TestGuardSlowBody(t *testing.T) {
+	w := newWorld(t, func(_ *world, _ *teebroker.Config, c *v1.Config) {
+		c.Concurrent, c.Patience, c.Buffered = 1, time.Millisecond, 100
+	})
+	inner := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if b, err := io.ReadAll(r.Body); err != nil || string(b) != "body" {
+			t.Errorf("%.20q, %v", b, err)
+		}
+	})
+	codes := func(rw http.ResponseWriter, _ string, err error) {
+		http.Error(rw, teebroker.Code(err), teebroker.Status(err))
+	}
+	h := w.server.Guard("/other", inner, codes)
+	ask := func(body io.Reader) int {
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/other/x", body))
+		return rec.Code
+	}
+	body, feed := io.Pipe()
+	done := make(chan int)
+	go func() { done <- ask(body) }()
+	_, err := io.WriteString(feed, "bo")
+	w.check(err)
+	if got := ask(strings.NewReader("body")); got != http.StatusOK {
+		t.Errorf("beside a slow one: %d", got)
+	}
+	_, err = io.WriteString(feed, "dy")
+	w.check(err)
+	w.check(feed.Close())
+	if got := <-done; got != http.StatusOK {
+		t.Errorf("the slow one: %d", got)
+	}
+	if got := ask(strings.NewReader(strings.Repeat(" ", 32<<10))); got != http.StatusServiceUnavailable {
+		t.Errorf("more than there is memory for: %d", got)
+	}
+	if got := ask(io.MultiReader(strings.NewReader("bo"), iotest.ErrReader(io.ErrUnexpectedEOF))); got != http.StatusBadRequest {
+		t.Errorf("one that ended early: %d", got)
 	}
 }

@@ -135,7 +135,13 @@ func (g gate) enter(ctx context.Context, patience time.Duration) (func(), error)
 	return nil, teebroker.Unavailable
 }
 
-// buffers counts the bytes of bodies in memory, of all requests.
+// uncounted is how much of each body is not counted: what a guest sends fits in it,
+// so that nobody keeps guests out by holding up large bodies. A connection costs
+// about as much.
+const uncounted = 16 << 10
+
+// buffers counts the bytes of bodies in memory, of all requests, beyond what is
+// uncounted of each.
 type buffers struct {
 	most int64
 	used atomic.Int64
@@ -154,14 +160,17 @@ type held struct {
 // Read implements [io.Reader].
 func (h *held) Read(p []byte) (int, error) {
 	n, err := h.body.Read(p)
+	before := h.counted()
 	h.bytes += int64(n)
-	if h.of.used.Add(int64(n)) > h.of.most {
+	if more := h.counted() - before; more > 0 && h.of.used.Add(more) > h.of.most {
 		return 0, errBuffers
 	}
 	return n, err
 }
 
-func (h *held) release() { h.of.used.Add(-h.bytes) }
+func (h *held) counted() int64 { return max(0, h.bytes-uncounted) }
+
+func (h *held) release() { h.of.used.Add(-h.counted()) }
 
 // Budget returns a Ledger that lets each instance, and each platform that signed
 // its evidence, have so many releases and redeliveries: beyond that it refuses

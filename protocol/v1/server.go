@@ -46,8 +46,8 @@ type Config struct {
 	Explain *ExplainConfig // what would change under another policy
 
 	// PerSource limits requests by source address, before anything is read of
-	// them. Buffered is how many bytes of bodies are in memory at a time; more are
-	// told unavailable. Concurrent is how many requests are worked on at once,
+	// them. Buffered is how many bytes of bodies are in memory at a time, beyond the
+	// first 16 KiB of each; more are told unavailable. Concurrent is how many requests are worked on at once,
 	// whoever asks and not before their bodies came; others wait for Patience and
 	// are then told unavailable. If zero: 50 at once and 10 a second, 256 MiB, 64,
 	// and 10 seconds.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -217,30 +218,54 @@ func TestSlowBody(t *testing.T) {
 	_, err = io.WriteString(conn, "POST "+v1.PathRelease+" HTTP/1.1\r\nHost: broker\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n")
 	w.check(err)
 	// The server says so when it begins to read.
-	first := make([]byte, len("HTTP/1.1 100 Continue"))
-	_, err = io.ReadFull(conn, first)
-	w.check(err)
-	if string(first) != "HTTP/1.1 100 Continue" {
-		t.Fatalf("%s", first)
-	}
+	awaitContinue(t, conn)
 	if _, err := w.client(nil).Challenge(t.Context(), nonce.ProfileV1); err != nil {
 		t.Error(err)
 	}
 }
 
+func awaitContinue(t *testing.T, conn net.Conn) {
+	t.Helper()
+	const want = "HTTP/1.1 100 Continue"
+	first := make([]byte, len(want))
+	if _, err := io.ReadFull(conn, first); err != nil || string(first) != want {
+		t.Fatalf("%s, %v", first, err)
+	}
+}
+
 // Bodies beyond what memory there is for them are refused, and what they had is
-// free again.
+// free again. Meanwhile a small body is read all the same.
 func TestBuffered(t *testing.T) {
+	const small = 16 << 10
 	w := newWorld(t, func(_ *world, _ *teebroker.Config, s *v1.Config) { s.Buffered = 100 })
 	c := w.client(nil)
 	for range 3 {
-		if _, err := c.Release(t.Context(), bytes.Repeat([]byte(" "), 101)); code(err) != "unavailable" {
+		if _, err := c.Release(t.Context(), bytes.Repeat([]byte(" "), small+101)); code(err) != "unavailable" {
 			t.Error(err)
 		}
-		if _, err := c.Release(t.Context(), bytes.Repeat([]byte(" "), 100)); code(err) != "malformed-request" {
+		if _, err := c.Release(t.Context(), bytes.Repeat([]byte(" "), small+100)); code(err) != "malformed-request" {
 			t.Error(err)
 		}
 	}
+	body, feed := io.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, v1.PathRelease, body)
+		w.server.ServeHTTP(httptest.NewRecorder(), req)
+	}()
+	_, err := feed.Write(bytes.Repeat([]byte(" "), small+100))
+	w.check(err)
+	_, err = feed.Write(nil) // when it asks for more, it has counted those
+	w.check(err)
+	if _, err := c.Release(t.Context(), bytes.Repeat([]byte(" "), small+1)); code(err) != "unavailable" {
+		t.Error(err)
+	}
+	if _, err := c.Release(t.Context(), bytes.Repeat([]byte(" "), small)); code(err) != "malformed-request" {
+		t.Error(err)
+	}
+	w.check(feed.Close())
+	<-done
 }
 
 // What is counted has no word of a peer in it.
