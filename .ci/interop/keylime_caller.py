@@ -68,4 +68,5 @@ def main():
     json.dump({"version": version, "cases": cases}, sys.stdout)
 
 
-main()
+if __name__ == "__main__":
+    main()

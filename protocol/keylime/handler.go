@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -149,9 +150,20 @@ type versions struct {
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, f *refusal) {
 	h.cfg.Failed(r, f)
 	if f.code == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", "1")
+		Refuse(w, f.code, time.Second)
+		return
 	}
 	write(w, f.code, f.status, struct{}{})
+}
+
+// Refuse answers with a status of HTTP in Keylime's envelope, for what is before a
+// Handler and refuses to ask it. later, if it is not zero, says when to try again; it is
+// rounded up to seconds.
+func Refuse(w http.ResponseWriter, code int, later time.Duration) {
+	if later > 0 {
+		w.Header().Set("Retry-After", strconv.FormatInt(int64((later+time.Second-1)/time.Second), 10))
+	}
+	write(w, code, http.StatusText(code), struct{}{})
 }
 
 // envelope is the body of every answer.

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/teebroker/teebroker/cca"
 	"github.com/teebroker/teebroker/ear"
@@ -329,6 +330,14 @@ func TestBudget(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
+}
+
+func TestRefuse(t *testing.T) {
+	rec := httptest.NewRecorder()
+	keylime.Refuse(rec, http.StatusTooManyRequests, 1500*time.Millisecond)
+	if rec.Code != 429 || rec.Header().Get("Retry-After") != "2" || rec.Body.String() != `{"code":429,"status":"Too Many Requests","results":{}}` {
+		t.Errorf("%d %v %s", rec.Code, rec.Header(), rec.Body)
+	}
 }
 
 func TestConfig(t *testing.T) {

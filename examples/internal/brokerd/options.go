@@ -22,6 +22,7 @@ type Options struct {
 	AttestationKey string // a key file, or pkcs11:…
 	RequireHSM     bool
 	Policies       string // folder
+	VerifyPolicies string // folder
 	Collateral     string // folder
 	Fetch          bool
 	KDS, PCS       string // URLs
@@ -68,6 +69,7 @@ func setupServe(fs *flag.FlagSet) cli.Action {
 	fs.StringVar(&o.AttestationKey, "attestation-key", "", "keys in this `FILE`, made if it isn't there; or pkcs11:URI of the attestation key in a token")
 	fs.BoolVar(&o.RequireHSM, "require-hsm", false, "refuse attestation keys that can be copied")
 	fs.StringVar(&o.Policies, "policy", "", "folder `DIR` of policies NAME.json that every instance of every tenant has first")
+	fs.StringVar(&o.VerifyPolicies, "verify-policy", "", "answer /v2.6/verify/evidence as Keylime does, by the policies NAME.json of the folder `DIR`; default.json is for who names none")
 	fs.StringVar(&o.Collateral, "collateral", "", "folder `DIR` with revocation lists, TCB Info and QE identity, read again every ten minutes")
 	fs.BoolVar(&o.Fetch, "fetch", false, "ask AMD's and Intel's services for what -collateral has not, and keep what they answer in the state directory")
 	fs.StringVar(&o.KDS, "kds", "", "with -fetch, ask the key server at `URL` (default "+kds.AMD+")")

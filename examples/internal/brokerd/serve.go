@@ -165,7 +165,10 @@ func (b *broker) assemble(ctx context.Context, o Options) (err error) {
 	if err := b.finish(ctx, o, verifiers, verification); err != nil {
 		return err
 	}
-	b.handler, err = b.serveKBS(o, keys)
+	if b.handler, err = b.serveKBS(o, keys); err != nil {
+		return err
+	}
+	b.handler, err = b.serveKeylime(o, verifiers, keys, b.handler)
 	return err
 }
 
