@@ -70,7 +70,7 @@ func openSeed(ek crypto.PrivateKey, encrypted []byte) ([]byte, error) {
 
 func openPoint(key *ecdsa.PrivateKey, encrypted []byte) ([]byte, error) {
 	const size = 32
-	if len(encrypted) != 2*(2+size) {
+	if len(encrypted) != 2*(2+size) || binary.BigEndian.Uint16(encrypted) != size || binary.BigEndian.Uint16(encrypted[2+size:]) != size {
 		return nil, errors.New("vtpmtest: no point")
 	}
 	x, y := encrypted[2:2+size], encrypted[4+size:]

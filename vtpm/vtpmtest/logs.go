@@ -94,8 +94,8 @@ func BootAggregate(t *TPM) IMAEntry {
 	return IMAEntry{Path: "boot_aggregate", Content: all}
 }
 
-// fields returns the data of the template.
-func (e IMAEntry) fields() []byte {
+// Fields returns the data of the template, which is what is hashed.
+func (e IMAEntry) Fields() []byte {
 	le32 := binary.LittleEndian.AppendUint32
 	sum := sha256.Sum256(e.Content)
 	file := append([]byte("sha256:\x00"), sum[:]...)
@@ -112,7 +112,7 @@ func (e IMAEntry) fields() []byte {
 func IMAList(es ...IMAEntry) []byte {
 	var b strings.Builder
 	for _, e := range es {
-		sum, of := sha1.Sum(e.fields()), sha256.Sum256(e.Content)
+		sum, of := sha1.Sum(e.Fields()), sha256.Sum256(e.Content)
 		if e.Violation {
 			sum, of = [20]byte{}, [32]byte{}
 		}
@@ -129,7 +129,7 @@ func IMAList(es ...IMAEntry) []byte {
 func Measure(t *TPM, es ...IMAEntry) {
 	for bank := range t.pcrs {
 		for _, e := range es {
-			d := digest(bank, e.fields())
+			d := digest(bank, e.Fields())
 			if e.Violation {
 				for i := range d {
 					d[i] = 0xFF

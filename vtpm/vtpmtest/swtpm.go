@@ -1,0 +1,158 @@
+package vtpmtest
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
+
+	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/vtpm"
+)
+
+// Swtpm is a swtpm that runs as long as it is not closed, with an EK and an AK. It
+// is not for concurrent use. Methods of a [Device] panic if swtpm fails.
+type Swtpm struct {
+	tpm     transport.TPMCloser
+	process *exec.Cmd
+	ek, ak  *tpm2.CreatePrimaryResponse
+}
+
+var _ Device = (*Swtpm)(nil)
+
+// StartSwtpm starts the program swtpm, which is in PATH, with its state in dir: a
+// TPM that was started before goes on with the keys of its seeds. The path of dir
+// must leave room for that of a Unix socket, which has 100 bytes or so.
+func StartSwtpm(dir string, kind Kind) (*Swtpm, error) {
+	program, err := exec.LookPath("swtpm")
+	if err != nil {
+		return nil, fmt.Errorf("vtpmtest: %w", err)
+	}
+	socket := filepath.Join(dir, "tpm.sock")
+	s := &Swtpm{process: exec.Command(
+		program, "socket", "--tpm2", "--tpmstate", "dir="+dir, "--server", "type=unixio,path="+socket, "--flags", "not-need-init,startup-clear",
+	)}
+	if err := s.process.Start(); err != nil {
+		return nil, fmt.Errorf("vtpmtest: %w", err)
+	}
+	if err := s.open(socket, kind); err != nil {
+		return nil, errors.Join(fmt.Errorf("vtpmtest: swtpm: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+// open waits for the socket, for ten seconds at most, and makes the keys.
+func (s *Swtpm) open(socket string, kind Kind) (err error) {
+	for end := time.Now().Add(10 * time.Second); ; {
+		var c net.Conn
+		if c, err = net.Dial("unix", socket); err == nil {
+			_ = c.Close()
+			break
+		}
+		if time.Now().After(end) {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if s.tpm, err = linuxudstpm.Open(socket); err != nil {
+		return err
+	}
+	if s.ek, err = s.primary(EKTemplate(kind)); err != nil {
+		return err
+	}
+	s.ak, err = s.primary(AKTemplate(kind))
+	return err
+}
+
+func (s *Swtpm) primary(template tpm2.TPMTPublic) (*tpm2.CreatePrimaryResponse, error) {
+	return tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHEndorsement, InPublic: tpm2.New2B(template)}.Execute(s.tpm)
+}
+
+// Close ends swtpm.
+func (s *Swtpm) Close() error {
+	var err error
+	if c, ok := s.tpm.(io.Closer); ok {
+		err = c.Close()
+	}
+	if kill := s.process.Process.Kill(); kill != nil {
+		return errors.Join(err, kill)
+	}
+	_ = s.process.Wait() // that it was killed is no news
+	return err
+}
+
+// EK implements [Device].
+func (s *Swtpm) EK() []byte { return tpm2.Marshal(s.ek.OutPublic) }
+
+// AK implements [Device].
+func (s *Swtpm) AK() []byte { return tpm2.Marshal(s.ak.OutPublic) }
+
+// Extend implements [Device].
+func (s *Swtpm) Extend(index int, data []byte) {
+	var digests []tpm2.TPMTHA
+	for _, bank := range []vtpm.Alg{vtpm.SHA256, vtpm.SHA384} {
+		digests = append(digests, tpm2.TPMTHA{HashAlg: tpm2.TPMIAlgHash(bank), Digest: digest(bank, data)})
+	}
+	must(tpm2.PCRExtend{
+		PCRHandle: tpm2.AuthHandle{Handle: tpm2.TPMHandle(index), Auth: tpm2.PasswordAuth(nil)},
+		Digests:   tpm2.TPMLDigestValues{Digests: digests},
+	}.Execute(s.tpm))
+}
+
+// Quote implements [Device].
+func (s *Swtpm) Quote(q Quote, data evidence.Binding) (raw, pcrs []byte) {
+	var selection []tpm2.TPMSPCRSelection
+	for _, bank := range q.selection() {
+		var bitmap [3]byte
+		for _, i := range bank.PCRs {
+			bitmap[i/8] |= 1 << (i % 8)
+			one := tpm2.TPMSPCRSelection{Hash: tpm2.TPMIAlgHash(bank.Bank), PCRSelect: make([]byte, 3)}
+			one.PCRSelect[i/8] = 1 << (i % 8)
+			read := must(tpm2.PCRRead{PCRSelectionIn: tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{one}}}.Execute(s.tpm))
+			pcrs = append(pcrs, read.PCRValues.Digests[0].Buffer...)
+		}
+		selection = append(selection, tpm2.TPMSPCRSelection{Hash: tpm2.TPMIAlgHash(bank.Bank), PCRSelect: bitmap[:]})
+	}
+	got := must(tpm2.Quote{
+		SignHandle:     tpm2.AuthHandle{Handle: s.ak.ObjectHandle, Name: s.ak.Name, Auth: tpm2.PasswordAuth(nil)},
+		QualifyingData: tpm2.TPM2BData{Buffer: q.extra(data)},
+		InScheme:       tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull},
+		PCRSelect:      tpm2.TPMLPCRSelection{PCRSelections: selection},
+	}.Execute(s.tpm))
+	raw = append(tpm2.Marshal(got.Quoted), tpm2.Marshal(got.Signature)...)
+	if q.Fault != nil {
+		raw = q.Fault(raw)
+	}
+	return raw, pcrs
+}
+
+// Activate implements [Device].
+func (s *Swtpm) Activate(blob []byte) ([]byte, error) {
+	id, encrypted, err := vtpm.SplitCredential(blob)
+	if err != nil {
+		return nil, err
+	}
+	got, err := tpm2.ActivateCredential{
+		ActivateHandle: tpm2.AuthHandle{Handle: s.ak.ObjectHandle, Name: s.ak.Name, Auth: tpm2.PasswordAuth(nil)},
+		KeyHandle:      tpm2.AuthHandle{Handle: s.ek.ObjectHandle, Name: s.ek.Name, Auth: tpm2.Policy(tpm2.TPMAlgSHA256, 16, endorsement)},
+		CredentialBlob: tpm2.TPM2BIDObject{Buffer: id},
+		Secret:         tpm2.TPM2BEncryptedSecret{Buffer: encrypted},
+	}.Execute(s.tpm)
+	if err != nil {
+		return nil, fmt.Errorf("vtpmtest: swtpm: %w", err)
+	}
+	return got.CertInfo.Buffer, nil
+}
+
+// endorsement satisfies PolicyA.
+func endorsement(t transport.TPM, session tpm2.TPMISHPolicy, nonce tpm2.TPM2BNonce) error {
+	_, err := tpm2.PolicySecret{AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHEndorsement, Auth: tpm2.PasswordAuth(nil)}, PolicySession: session, NonceTPM: nonce}.Execute(t)
+	return err
+}
