@@ -142,7 +142,7 @@ func (c *crash) launch(released bool) (b boot) {
 	c.with(func(r *replica) {
 		instance := [16]byte{byte(c.last >> 8), byte(c.last)}
 		check(c, r.own(c.Context(), instance, 1, c.now.Add(time.Hour)))
-		b.machine = c.machine(r, instance)
+		b.machine = newMachine(c, r, instance)
 		var err error
 		b.req, err = b.request(c.Context(), r)
 		check(c, err)
@@ -157,15 +157,6 @@ func (c *crash) launch(released bool) (b boot) {
 	return b
 }
 
-func (c *crash) machine(r *replica, instance [16]byte) *machine {
-	c.Helper()
-	key, err := keywrap.Generate(c.d.suite)
-	check(c, err)
-	m, err := r.launch(instance, key)
-	check(c, err)
-	return m
-}
-
 // after looks at what a broker left behind that was killed over b at step, and
 // has the guest try again by its rules. If another is faster, that one has the
 // secret if nobody has it yet, and the guest of b never does.
@@ -174,7 +165,7 @@ func (c *crash) after(step string, b boot, overtaken bool) {
 	c.now = c.now.Add(time.Second)
 	c.with(func(r *replica) {
 		used := c.consistent(step, r, b)
-		other := c.machine(r, b.instance)
+		other := newMachine(c, r, b.instance)
 		if overtaken {
 			c.asks(step+": another guest, first", r, other, used == 0)
 		}
