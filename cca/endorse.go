@@ -176,8 +176,8 @@ func parseChain(s *sign1) (leaf *x509.Certificate, others *x509.CertPool, err er
 	others = x509.NewCertPool()
 	for i, der := range s.chain {
 		c, err := x509.ParseCertificate([]byte(der))
-		if err != nil {
-			return nil, nil, err
+		if err != nil { // which may quote the certificate, and that came with the Evidence
+			return nil, nil, errors.New("not one X.509 certificate")
 		}
 		if k, ok := c.PublicKey.(*rsa.PublicKey); ok && k.N.BitLen() > maxRSABits {
 			return nil, nil, errors.New("an RSA key that is too large")
@@ -205,10 +205,14 @@ func (a authority) path(leaf *x509.Certificate, others *x509.CertPool, now time.
 		Roots: roots, Intermediates: others, CurrentTime: now,
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
 	})
-	if err != nil {
+	var invalid x509.CertificateInvalidError
+	switch {
+	case err == nil:
+		return paths[0], nil
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return nil, err
 	}
-	return paths[0], nil
+	return nil, errors.New("no path to the authority") // others may quote the certificates
 }
 
 // endPath returns the endorser that a path of certificates ends in.

@@ -152,6 +152,10 @@ type malformed struct{ error }
 
 func (m malformed) Unwrap() error { return m.error }
 
+// errNoCertificate is the error of what is none. What crypto/x509 has to say may
+// quote it, and it came with the Evidence.
+func errNoCertificate() error { return malformed{errors.New("not one X.509 certificate")} }
+
 // link is a certificate that a pinned root signed.
 type link struct {
 	cert *x509.Certificate
@@ -179,7 +183,7 @@ func (v *Verifier) linkOf(text []byte) (link, error) {
 	}
 	c, err := x509.ParseCertificate(der)
 	if err != nil {
-		return link{}, malformed{err}
+		return link{}, errNoCertificate()
 	}
 	root := v.anchors[string(rootDER)]
 	if root == nil {

@@ -125,7 +125,7 @@ func (v *Verifier) openChain(text []byte) (*x509.Certificate, link, error) {
 	}
 	leaf, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, link{}, malformed{err}
+		return nil, link{}, errNoCertificate()
 	}
 	ca, err := v.linkOf(rest)
 	if err != nil {
