@@ -24,6 +24,18 @@ type job struct {
 	wake  chan struct{} // closed when it is done, or is to lead
 }
 
+// safely is run. What panics, over a row that was edited or in a decoder, fails:
+// others wait for the leader, and the transaction has locks.
+func (j *job) safely(t *tx) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("a call panicked: %v", r)
+			t.failed = err
+		}
+	}()
+	return j.run(t)
+}
+
 // The states of a job, under the mutex of its group.
 const (
 	queued = iota

@@ -52,6 +52,9 @@ func (s *Store) PutPolicy(ctx context.Context, tenant, name string, doc []byte) 
 		err = t.each("SELECT instance FROM instance_policies WHERE tenant = ? AND name = ? ORDER BY instance", []any{tenant, name}, func(r scanner) error {
 			var id []byte
 			err := r.Scan(&id)
+			if err == nil && len(id) != 16 {
+				err = errors.New("sqlstore: the policies of an instance are damaged")
+			}
 			ids = append(ids, id)
 			return err
 		})

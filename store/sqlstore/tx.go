@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -119,7 +120,7 @@ func (t *tx) all(jobs []*job) (committing bool, err error) {
 	for _, j := range jobs {
 		before := t.wrote
 		t.wrote = false
-		j.err = j.run(t)
+		j.err = j.safely(t)
 		if t.failed != nil {
 			return false, &undone{t.failed}
 		}
@@ -356,14 +357,19 @@ func (t *tx) forget() error {
 		}
 	}
 	for _, q := range []string{
+		// A transaction that began before a nonce's expiry may come to it later than
+		// this one, and must still find it.
 		"DELETE FROM nonces WHERE nonce IN (SELECT nonce FROM nonces WHERE expiry <= ? LIMIT ?" + t.d.skip + ")",
 		"DELETE FROM kept WHERE id IN (SELECT id FROM kept WHERE expiry <= ? LIMIT ?" + t.d.skip + ")",
 		"DELETE FROM outcomes WHERE forget <= ? AND (request, purpose) IN (SELECT request, purpose FROM outcomes WHERE forget <= ? LIMIT ?" + t.d.skip + ")",
 		"UPDATE releases SET sealed = NULL, confirm_key = NULL WHERE (tenant, id) IN (SELECT tenant, id FROM releases WHERE until <= ? AND sealed IS NOT NULL LIMIT ?" + t.d.skip + ")",
 	} {
 		args := []any{t.now, maxForget}
-		if len(q) > 20 && q[:20] == "DELETE FROM outcomes" {
+		switch {
+		case strings.HasPrefix(q, "DELETE FROM outcomes"):
 			args = []any{t.now, t.now, maxForget}
+		case strings.HasPrefix(q, "DELETE FROM nonces"):
+			args = []any{t.now - 2*int64(t.d.timeout), maxForget}
 		}
 		if _, err := t.exec(q, args...); err != nil {
 			return err
