@@ -56,6 +56,14 @@ type ProxyConfig struct {
 	Done func(peer net.Addr, err error)
 }
 
+// MaxPerPeer is how many connections a guest has at once that can be told from others:
+// one that it left and one that it uses.
+const MaxPerPeer = 2
+
+// A Peer is a [net.Addr] of a connection that says which guest it is of. Without it, as
+// on a unix socket, where peers are programs of the host, MaxGuests is the only bound.
+type Peer interface{ Peer() string }
+
 // Proxy takes guests to a broker. It keeps nothing from one guest to the next, and
 // neither a guest nor a broker makes it stop. It is safe for concurrent use.
 type Proxy struct {
@@ -122,7 +130,7 @@ func (p *Proxy) Serve(ctx context.Context, l net.Listener) error {
 	}()
 	var guests sync.WaitGroup
 	defer guests.Wait()
-	places := make(chan struct{}, p.cfg.MaxGuests)
+	places, present := make(chan struct{}, p.cfg.MaxGuests), peers{count: map[string]int{}}
 	for failures := 0; ; {
 		select {
 		case places <- struct{}{}:
@@ -135,7 +143,13 @@ func (p *Proxy) Serve(ctx context.Context, l net.Listener) error {
 			failures = 0
 			guests.Go(func() {
 				defer func() { <-places }()
-				p.cfg.Done(conn.RemoteAddr(), p.guest(ctx, conn))
+				leave, err := present.enter(conn.RemoteAddr())
+				if err == nil {
+					err = p.guest(ctx, conn)
+				}
+				leave()
+				_ = conn.Close()
+				p.cfg.Done(conn.RemoteAddr(), err)
 			})
 			continue
 		case ctx.Err() != nil:
@@ -150,6 +164,35 @@ func (p *Proxy) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
+// peers counts the connections of each [Peer].
+type peers struct {
+	mu    sync.Mutex
+	count map[string]int
+}
+
+// enter counts a connection of addr, or refuses it. leave is to be called afterwards, in
+// either case.
+func (ps *peers) enter(addr net.Addr) (leave func(), err error) {
+	p, ok := addr.(Peer)
+	if !ok {
+		return func() {}, nil
+	}
+	name := p.Peer()
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if ps.count[name] >= MaxPerPeer {
+		return func() {}, fmt.Errorf("svsm: more than %d connections of one guest", MaxPerPeer)
+	}
+	ps.count[name]++
+	return func() {
+		ps.mu.Lock()
+		defer ps.mu.Unlock()
+		if ps.count[name]--; ps.count[name] == 0 {
+			delete(ps.count, name)
+		}
+	}, nil
+}
+
 // wait passes the time after so many failures in a row, a second at most.
 func wait(ctx context.Context, failures int) {
 	t := time.NewTimer(min(time.Second, time.Millisecond<<min(failures, 10)))
@@ -160,9 +203,8 @@ func wait(ctx context.Context, failures int) {
 	}
 }
 
-// guest serves the one guest of conn and closes it.
+// guest serves the one guest of conn.
 func (p *Proxy) guest(ctx context.Context, conn net.Conn) error {
-	defer func() { _ = conn.Close() }()
 	if err := conn.SetDeadline(time.Now().Add(p.cfg.Timeout)); err != nil {
 		return fmt.Errorf("svsm: %w", err)
 	}

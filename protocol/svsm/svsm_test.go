@@ -224,6 +224,59 @@ func TestGuestsAtOnce(t *testing.T) {
 	})
 }
 
+// guestAddr is of a guest that can be told from others.
+type guestAddr string
+
+func (guestAddr) Network() string    { return "test" }
+func (guestAddr) String() string     { return "test" }
+func (g guestAddr) Peer() string     { return string(g) }
+func (n named) RemoteAddr() net.Addr { return n.addr }
+
+type named struct {
+	net.Conn
+	addr net.Addr
+}
+
+// One guest can't take the places of the others, and has its own again when it leaves.
+func TestConnectionsOfOneGuest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		errs := make(chan error, 8)
+		p, err := svsm.NewProxy(svsm.ProxyConfig{
+			Broker: "https://broker.example", Transport: never{}, Done: func(_ net.Addr, err error) { errs <- err },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := newPipes()
+		ended := make(chan error)
+		go func() { ended <- p.Serve(t.Context(), l) }()
+		connect := func(name string) net.Conn {
+			mine, its := net.Pipe()
+			l.conns <- named{its, guestAddr(name)}
+			synctest.Wait()
+			return mine
+		}
+		first := connect("3")
+		connect("3")
+		connect("4")
+		if len(errs) != 0 {
+			t.Error(<-errs)
+		}
+		if _, err := connect("3").Read(make([]byte, 1)); err != io.EOF || len(errs) != 1 {
+			t.Errorf("a third connection: %v, %d", err, len(errs))
+		}
+		<-errs
+		first.Close()
+		<-errs
+		connect("3")
+		if len(errs) != 0 {
+			t.Errorf("a connection after one that ended: %v", <-errs)
+		}
+		l.Close()
+		<-ended
+	})
+}
+
 // A listener that fails for a time does not end the proxy.
 func TestAcceptFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -5,10 +5,15 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/teebroker/teebroker/protocol/svsm"
 )
+
+var _ svsm.Peer = vsockAddr{}
 
 // listenVsock listens on a port of vsock, on every context id of the machine.
 func listenVsock(port uint32) (net.Listener, error) {
@@ -79,6 +84,9 @@ func (c *vsockConn) RemoteAddr() net.Addr { return c.remote }
 type vsockAddr struct{ cid, port uint32 }
 
 func (vsockAddr) Network() string { return "vsock" }
+
+// Peer implements [svsm.Peer]: a guest is its context id, which the host gave it.
+func (a vsockAddr) Peer() string { return strconv.FormatUint(uint64(a.cid), 10) }
 
 func (a vsockAddr) String() string {
 	if a.cid == unix.VMADDR_CID_ANY {
