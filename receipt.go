@@ -46,6 +46,17 @@ type Receipt struct {
 	Simulated     bool                `json:"simulated"`     // the broker's state is of simulated platforms
 	Weakened      []string            `json:"weakened"`      // what could be stronger, see below
 	IssuedAt      int64               `json:"iat"`           // seconds since 1970, by the broker's clock
+
+	// Of a purpose with epochs, section 7. In a receipt of KindConfirm Epoch is
+	// the one confirmed, and nothing is said of evidence: the release did that.
+	Epoch     uint64            `json:"epoch,omitempty"`      // whose key was released
+	NextEpoch uint64            `json:"next_epoch,omitempty"` // that the guest writes
+	NextBlob  strictjson.Digest `json:"next_blob,omitzero"`   // digest of its wrapped key
+	PCR       strictjson.Digest `json:"pcr,omitzero"`         // that only this guest can produce, see PCRValue
+	Seq       uint64            `json:"seq,omitempty"`        // as in Confirm, and so the following
+	Settled   bool              `json:"settled,omitempty"`
+	State     strictjson.Digest `json:"state,omitzero"`
+	EK        strictjson.Digest `json:"ek,omitzero"`
 }
 
 // What Receipt.Weakened has: what the instance allows, and what the broker lacks.
@@ -79,7 +90,7 @@ func VerifyReceipt(token []byte, broker [32]byte) (Receipt, error) {
 	if err := strictjson.Unmarshal(payload, &r); err != nil {
 		return Receipt{}, fmt.Errorf("%w: %w", ErrReceipt, err)
 	}
-	if r.Issuer != broker || !r.complete() {
+	if r.Issuer != broker || !r.complete() && !r.confirms() {
 		return Receipt{}, fmt.Errorf("%w: incomplete, or of another issuer", ErrReceipt)
 	}
 	return r, nil
@@ -106,6 +117,9 @@ func (a *Attestation) receipt(b *Broker, kind Kind, g Grant, r Response) Receipt
 		Key: g.Key, Suite: req.Recipient.Suite(), Sealed: digest(r.Sealed), Blob: g.Blob,
 		Generation: g.Generation, Simulated: b.cfg.SimulatedState, Weakened: a.weakened(),
 		IssuedAt: b.cfg.Time().Unix(),
+	}
+	if e := g.Epoch; e != nil {
+		out.Blob, out.Epoch, out.NextEpoch, out.NextBlob, out.PCR = e.Blob, e.Number, e.Next, e.NextBlob, e.PCR
 	}
 	for _, ev := range req.Evidence {
 		out.Evidence = append(out.Evidence, digest(ev.Raw))

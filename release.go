@@ -26,7 +26,10 @@ func (b *Broker) release(ctx context.Context, a *Attestation, purpose string) (R
 		return Response{}, err
 	}
 	g := a.grant
-	g.Purpose = purpose
+	g.Purpose, g.Presented = purpose, a.p.blob
+	if a.inst.epochs(purpose) {
+		g.Blob = a.p.blob
+	}
 	if from != nil {
 		g.Blob = from.digest
 	}
@@ -45,7 +48,13 @@ func (b *Broker) release(ctx context.Context, a *Attestation, purpose string) (R
 
 // commit prepares the whole answer under terms and commits to it.
 func (b *Broker) commit(ctx context.Context, a *Attestation, from *blob, g Grant, terms Terms) (Response, error) {
-	g.Authorization = terms.Authorization
+	g.Authorization, g.Epoch = terms.Authorization, terms.Epoch.Clone()
+	switch epochs := a.inst.epochs(g.Purpose); {
+	case epochs && g.Epoch == nil:
+		return Response{}, fmt.Errorf("teebroker: %w: of an epoch, and the ledger has none", ForeignBlob)
+	case !epochs && g.Epoch != nil:
+		return Response{}, unavailable("ledger", errors.New("has epochs, and the directory has none"))
+	}
 	kind, r := KindRedelivery, Response{Release: terms.Release, Sealed: terms.Sealed}
 	if terms.Release == [16]byte{} {
 		var err error
@@ -54,9 +63,18 @@ func (b *Broker) commit(ctx context.Context, a *Attestation, from *blob, g Grant
 			defer clear(g.ConfirmKey)
 			rand.Read(g.ConfirmKey)
 		}
+		if g.Epoch != nil {
+			var err error
+			if from, err = a.currentBlob(g.Purpose, g.Epoch); err != nil {
+				return Response{}, err
+			}
+		}
 		if kind, r, err = b.seal(ctx, a, from, g); err != nil {
 			return Response{}, err
 		}
+	}
+	if g.Epoch != nil {
+		r.Epoch, r.NextWrapped = g.Epoch.Number, g.Epoch.NextWrapped
 	}
 	receipt, err := b.sign(a.receipt(b, kind, g, r))
 	if err != nil {
@@ -91,10 +109,24 @@ func (b *Broker) seal(ctx context.Context, a *Attestation, from *blob, g Grant) 
 	id := newUUID()
 	plain := secret
 	if a.Profile() == nonce.ProfileV1 {
-		plain, err = sealed.Secret{
+		s := sealed.Secret{
 			Binding: a.p.bindings[0].Bytes(), Release: id, Tenant: a.inst.Tenant,
 			Instance: a.inst.ID, Purpose: g.Purpose, Key: secret, ConfirmKey: g.ConfirmKey,
-		}.Encode()
+		}
+		if e := g.Epoch; e != nil {
+			next, err := b.nextEpoch(ctx, g, e)
+			if err != nil {
+				return "", Response{}, err
+			}
+			defer clear(next)
+			e.PCR = PCRValue(PCRDigest(g.ConfirmKey, id))
+			s.Epoch, s.Initial, s.States = e.Number, e.Initial, e.States
+			if e.Slot != e.Number {
+				s.Slot = e.Slot
+			}
+			s.Next = &sealed.Next{Epoch: e.Next, Key: next, BlobDigest: e.NextBlob}
+		}
+		plain, err = s.Encode()
 		if err != nil {
 			return "", Response{}, unavailable("seal", errors.New("not encoded")) // err might quote the secret
 		}

@@ -21,8 +21,10 @@ type blob struct {
 // source returns the blob that has the secret called purpose, or nil if Secrets
 // has it.
 func (a *Attestation) source(purpose string) (*blob, error) {
-	_, registered := a.inst.Blobs[purpose]
+	reg, registered := a.inst.Blobs[purpose]
 	switch {
+	case reg.Epoch != 0:
+		return nil, nil // which one is current, the Ledger says
 	case registered:
 		return a.inst.blob(purpose, a.p.req.Wrapped)
 	case a.p.blob != [32]byte{}:
@@ -39,7 +41,7 @@ func (i Instance) blob(purpose string, presented []byte) (*blob, error) {
 	case reg.Digest == [32]byte{}:
 		return nil, fmt.Errorf("teebroker: %w: no blob is registered", ForeignBlob)
 	case reg.Epoch != 0:
-		return nil, fmt.Errorf("teebroker: %w: blobs of epochs are not unwrapped yet", ForeignBlob)
+		return nil, fmt.Errorf("teebroker: %w: of a purpose with epochs, whose current blob the ledger knows", ForeignBlob)
 	case presented == nil && reg.Wrapped == nil:
 		return nil, fmt.Errorf("teebroker: %w: none is presented, and the owner left none", ForeignBlob)
 	case presented == nil:
@@ -57,7 +59,11 @@ func (i Instance) parseBlob(purpose string, b []byte, wrong func(error) error) (
 	if err != nil {
 		return nil, wrong(err)
 	}
-	reg := i.Blobs[purpose]
+	return i.registered(purpose, w, i.Blobs[purpose], wrong)
+}
+
+// registered returns w as a blob if it is reg.
+func (i Instance) registered(purpose string, w keywrap.Wrapped, reg Blob, wrong func(error) error) (*blob, error) {
 	if w.Digest() != reg.Digest {
 		return nil, wrong(errors.New("not the registered blob"))
 	}
@@ -75,9 +81,9 @@ func (i Instance) parseBlob(purpose string, b []byte, wrong func(error) error) (
 // key id is left, which Keys knows.
 func (i Instance) means(h keywrap.Header, purpose string, reg Blob) error {
 	switch {
-	case h.By != keywrap.ByOwner:
-		return errors.New("wrapped by a broker, which comes with epochs")
-	case !slices.Contains(keywrap.OwnerSuites(), h.Suite):
+	case h.By == keywrap.ByBroker && (reg.Epoch == 0 || h.Suite != keywrap.A256GCM):
+		return errors.New("wrapped by a broker, and not for an epoch")
+	case h.By == keywrap.ByOwner && !slices.Contains(keywrap.OwnerSuites(), h.Suite):
 		return errors.New("not a suite of owners")
 	case h.Tenant != i.Tenant || h.Purpose != purpose:
 		return errors.New("of another tenant or purpose")
@@ -95,6 +101,9 @@ func (i Instance) means(h keywrap.Header, purpose string, reg Blob) error {
 
 // unwrap returns the secret in from, the caller's to clear.
 func (b *Broker) unwrap(ctx context.Context, from *blob) ([]byte, error) {
+	if from.header.By == keywrap.ByBroker {
+		return b.unwrapOwn(ctx, from)
+	}
 	if b.cfg.Keys == nil {
 		return nil, fmt.Errorf("teebroker: %w: this broker has no attestation keys", ForeignBlob)
 	}

@@ -34,6 +34,9 @@ type Act struct {
 	Authorization strictjson.UUID   `json:"authorization,omitzero"`
 	Purposes      []string          `json:"purposes,omitempty"`
 	Uses          int               `json:"uses,omitempty"`
+	Epoch         uint64            `json:"epoch,omitempty"`   // that is current after it
+	Slot          uint64            `json:"slot,omitempty"`    // whose state a recovery opens
+	Initial       bool              `json:"initial,omitempty"` // the guest makes its first state
 	NotBefore     *time.Time        `json:"not_before,omitempty"`
 	NotAfter      *time.Time        `json:"not_after,omitempty"`
 }

@@ -112,6 +112,8 @@ type RecordEntry struct {
 // Owner is what owners do. Names of policies are 1 to 64 bytes of
 // [a-z0-9._-]. Slices are not shared with the caller.
 type Owner interface {
+	Epochs
+
 	// PutPolicy stores a document that policy.Parse accepts. A change of a
 	// document raises the Generation of every instance that names it and voids
 	// their open authorizations; the same bytes again change nothing.
@@ -129,7 +131,7 @@ type Owner interface {
 
 	// PutSecret stores 1 byte to [MaxSecret] as the secret of an instance, in
 	// place of an earlier one or of a blob; PutBlob registers a wrapped blob in
-	// place of the same. Both void the open authorizations of the instance.
+	// place of the same. A purpose with epochs is a Conflict. Both void the open authorizations of the instance.
 	// wrapped is the blob as JSON, or nil if only its digest is registered.
 	PutSecret(ctx context.Context, tenant string, id [16]byte, purpose string, value []byte) error
 	PutBlob(ctx context.Context, tenant string, id [16]byte, purpose string, digest [32]byte, wrapped []byte) error

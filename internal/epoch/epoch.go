@@ -66,15 +66,8 @@ type Granted struct {
 	States  []strictjson.Digest // if not empty, what it opens has one of these digests
 }
 
-// Confirm is what a guest says of its state: with Seq 0 that the boot of Epoch
-// has what it needs, else that its state changes or has changed.
-type Confirm struct {
-	Release strictjson.UUID   `json:"release"`
-	Epoch   uint64            `json:"epoch"`
-	Seq     uint64            `json:"seq"`
-	Settled bool              `json:"settled"`
-	State   strictjson.Digest `json:"state"` // SHA-256 of the state slot as stored
-}
+// Confirm is what a guest says of its state.
+type Confirm = teebroker.Confirm
 
 // Register sets the first wrapped key of a purpose, or one after it was there
 // and nothing ever ran: e is larger than any number before it.
@@ -211,4 +204,41 @@ func (r Row) Retire() (Row, error) {
 		return r, teebroker.NotAuthorized
 	}
 	return Row{Mode: r.Mode, Status: Retired, High: r.High}, nil
+}
+
+// Terms returns what a release would be for whose guest presents a blob, without
+// the blob of the next epoch, or why there would be none.
+func (r Row) Terms(presented [32]byte) (*teebroker.Epoch, error) {
+	_, g, err := r.Take([16]byte{1}, presented, [32]byte{1})
+	if err != nil {
+		return nil, err
+	}
+	return &teebroker.Epoch{
+		Number: g.Epoch, Blob: r.Blob, Slot: g.Slot, Initial: g.Initial, States: g.States, Next: g.Next,
+	}, nil
+}
+
+// Serves returns why the stored bytes of a release are not served again, or nil.
+// That of a release whose slot is closed, its store knows.
+func (r Row) Serves(release [16]byte) error {
+	switch {
+	case r.Status == Held:
+		return teebroker.Held
+	case release == r.Live:
+		return teebroker.Gone
+	case release != r.Release:
+		return teebroker.Superseded
+	}
+	return nil
+}
+
+// Ended are the releases of before that are neither pending nor live in r: an
+// event superseded them.
+func (r Row) Ended(before Row) (ended []strictjson.UUID) {
+	for _, id := range []strictjson.UUID{before.Release, before.Live} {
+		if id != (strictjson.UUID{}) && id != r.Release && id != r.Live {
+			ended = append(ended, id)
+		}
+	}
+	return ended
 }

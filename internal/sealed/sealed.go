@@ -24,6 +24,20 @@ type Secret struct {
 	// ConfirmKey authenticates what this guest says of the release later, and
 	// what it is answered: 32 random bytes.
 	ConfirmKey strictjson.Base64 `json:"confirm_key"`
+
+	// Of a purpose with epochs, section 7.
+	Epoch   uint64              `json:"epoch,omitempty"`   // that Key is of
+	Slot    uint64              `json:"slot,omitempty"`    // whose state slot to open, if it is not that of Epoch
+	Initial bool                `json:"initial,omitempty"` // the guest makes its first state
+	Next    *Next               `json:"next,omitempty"`    // what the guest writes next; there with Epoch
+	States  []strictjson.Digest `json:"states,omitempty"`  // if there are any, what is opened has one of them
+}
+
+// Next is the epoch that a guest writes the state of before it confirms.
+type Next struct {
+	Epoch      uint64            `json:"epoch"`
+	Key        strictjson.Base64 `json:"key"`         // 32 bytes
+	BlobDigest strictjson.Digest `json:"blob_digest"` // of the wrapped Key
 }
 
 // ConfirmKeySize is the size of a ConfirmKey in bytes.
@@ -36,6 +50,18 @@ func (s Secret) Encode() ([]byte, error) { return json.Marshal(s) }
 func (s Secret) Clear() {
 	clear(s.Key)
 	clear(s.ConfirmKey)
+	if s.Next != nil {
+		clear(s.Next.Key)
+	}
+}
+
+// epochs reports whether what s says of epochs is whole, or not there at all.
+func (s Secret) epochs() bool {
+	if s.Epoch == 0 {
+		return s.Next == nil && s.Slot == 0 && !s.Initial && len(s.States) == 0
+	}
+	return s.Next != nil && s.Next.Epoch > s.Epoch && len(s.Next.Key) == ConfirmKeySize &&
+		s.Next.BlobDigest != (strictjson.Digest{}) && len(s.States) <= 2 && !(s.Initial && (s.Slot != 0 || len(s.States) > 0))
 }
 
 // Parse parses a JSON object, strictly. No member may be missing or empty. The
@@ -47,7 +73,7 @@ func Parse(b []byte) (Secret, error) {
 		return Secret{}, errors.New("sealed: malformed")
 	}
 	if len(s.Binding) == 0 || s.Release == (strictjson.UUID{}) || s.Tenant == "" ||
-		s.Instance == (strictjson.UUID{}) || s.Purpose == "" || len(s.Key) == 0 || len(s.ConfirmKey) != ConfirmKeySize {
+		s.Instance == (strictjson.UUID{}) || s.Purpose == "" || len(s.Key) == 0 || len(s.ConfirmKey) != ConfirmKeySize || !s.epochs() {
 		s.Clear()
 		return Secret{}, errors.New("sealed: incomplete")
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/teebroker/teebroker"
+	"github.com/teebroker/teebroker/internal/epoch"
 	"github.com/teebroker/teebroker/store"
 )
 
@@ -19,6 +20,7 @@ type slotKey struct {
 type slot struct {
 	auth     *authorization
 	releases map[string]*release // by purpose
+	closed   bool                // a release was superseded
 }
 
 type release struct {
@@ -27,10 +29,19 @@ type release struct {
 	confirmKey []byte
 	blob       [32]byte
 	until      time.Time // when sealed is erased
+
+	// Of a purpose with epochs.
+	place     secret
+	slot      *slot
+	key       [32]byte
+	epoch     *teebroker.Epoch
+	confirmed []byte // receipt of the last confirm
 }
 
 // gone reports whether r is served no more.
-func (r *release) gone(now time.Time) bool { return r.sealed == nil || !now.Before(r.until) }
+func (r *release) gone(now time.Time) bool {
+	return r.sealed == nil || r.epoch == nil && !now.Before(r.until)
+}
 
 // erase leaves of r that it happened.
 func (r *release) erase() {
@@ -55,10 +66,15 @@ func (o outcome) at(now time.Time) (teebroker.Outcome, error) {
 	switch {
 	case o.refused != "":
 		return teebroker.Outcome{Refused: o.refused}, nil
+	case o.of.slot.closed:
+		return teebroker.Outcome{}, teebroker.Superseded
 	case o.of.gone(now):
 		return teebroker.Outcome{}, teebroker.Gone
 	}
 	r := teebroker.Response{Release: o.of.id, Sealed: o.of.sealed, Receipt: o.receipt}
+	if e := o.of.epoch; e != nil {
+		r.Epoch, r.NextWrapped = e.Number, e.NextWrapped
+	}
 	return teebroker.Outcome{Response: r.Clone()}, nil
 }
 
@@ -94,6 +110,9 @@ func (s *Store) Check(ctx context.Context, g teebroker.Grant) (teebroker.Terms, 
 	if have != nil {
 		t.Release, t.Sealed = have.id, bytes.Clone(have.sealed)
 	}
+	if t.Epoch, err = s.epoch(g, have); err != nil {
+		return teebroker.Terms{}, err
+	}
 	return t, nil
 }
 
@@ -127,6 +146,8 @@ func (s *Store) decide(g teebroker.Grant, now time.Time) (*authorization, *relea
 func (s *Store) decideSlot(sl *slot, g teebroker.Grant, now time.Time) (*authorization, *release, error) {
 	have := sl.releases[g.Purpose]
 	switch {
+	case sl.closed:
+		return nil, nil, teebroker.Superseded
 	case have != nil && sl.auth.covers(g):
 		if have.blob != g.Blob {
 			return nil, nil, teebroker.ForeignBlob
@@ -163,6 +184,10 @@ func (s *Store) Commit(ctx context.Context, g teebroker.Grant, r teebroker.Respo
 		return out.Response, err
 	}
 	auth, have, err := s.decide(g, now)
+	var terms *teebroker.Epoch
+	if err == nil {
+		terms, err = s.epoch(g, have)
+	}
 	switch {
 	case err != nil:
 		return teebroker.Response{}, err
@@ -173,10 +198,25 @@ func (s *Store) Commit(ctx context.Context, g teebroker.Grant, r teebroker.Respo
 		return teebroker.Response{}, errors.New("memory: not a response to store")
 	}
 	r = r.Clone()
+	var row epoch.Row
+	if have == nil && terms != nil {
+		if row, err = s.taken(g, r, terms); err != nil {
+			return teebroker.Response{}, err
+		}
+	}
 	if have == nil {
-		have = &release{r.Release, bytes.Clone(r.Sealed), bytes.Clone(g.ConfirmKey), g.Blob, auth.NotAfter.Add(afterwards)}
-		s.take(auth, g).releases[g.Purpose] = have
-		s.later(have.until, have.erase)
+		have = &release{
+			id: r.Release, sealed: bytes.Clone(r.Sealed), confirmKey: bytes.Clone(g.ConfirmKey), blob: g.Blob,
+			until: auth.NotAfter.Add(afterwards), key: g.Key, slot: s.take(auth, g),
+		}
+		have.slot.releases[g.Purpose] = have
+		if terms != nil {
+			s.released[r.Release], have.epoch, have.place = have, g.Epoch.Clone(), place(g)
+			s.set(have.place, row)
+			s.keep(have.place, teebroker.Blob{Digest: g.Epoch.NextBlob, Epoch: g.Epoch.Next, Wrapped: bytes.Clone(g.Epoch.NextWrapped)})
+		} else {
+			s.later(have.until, have.erase)
+		}
 	}
 	s.outcomes[at] = outcome{of: have, receipt: bytes.Clone(r.Receipt)}
 	s.add(e, now)
@@ -188,7 +228,7 @@ func (s *Store) take(auth *authorization, g teebroker.Grant) *slot {
 	k := slotKey{id{g.Tenant, g.Instance}, g.Key}
 	if s.slots[k] == nil {
 		auth.used++
-		s.slots[k] = &slot{auth, map[string]*release{}}
+		s.slots[k] = &slot{auth: auth, releases: map[string]*release{}}
 	}
 	return s.slots[k]
 }

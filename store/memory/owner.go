@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/teebroker/teebroker"
+	"github.com/teebroker/teebroker/internal/epoch"
 	"github.com/teebroker/teebroker/internal/names"
 	"github.com/teebroker/teebroker/store"
 )
@@ -70,6 +71,9 @@ func (s *Store) PutSecret(ctx context.Context, tenant string, instance [16]byte,
 	k := id{tenant, instance}
 	if _, ok := s.instances[k]; !ok {
 		return fmt.Errorf("memory: %w", teebroker.NoInstance)
+	}
+	if s.rows[secret{k, purpose}].Status != epoch.Absent {
+		return errors.New("memory: the purpose has epochs")
 	}
 	clear(s.secrets[secret{k, purpose}])
 	s.secrets[secret{k, purpose}] = bytes.Clone(value)

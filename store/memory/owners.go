@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/teebroker/teebroker"
+	"github.com/teebroker/teebroker/internal/epoch"
 	"github.com/teebroker/teebroker/internal/names"
 	"github.com/teebroker/teebroker/nonce"
 	"github.com/teebroker/teebroker/policy"
@@ -58,8 +59,8 @@ func (s *Store) Owner(d policy.Decoders) *Owner {
 	}
 }
 
-// own runs what an owner does, as one.
-func (o *Owner) own(tenant string, act func(now time.Time) error) error {
+// acts runs what an owner does, as one.
+func (o *Owner) acts(tenant string, act func(now time.Time) error) error {
 	if !names.Tenant(tenant) {
 		return fmt.Errorf("%w: %.80q is not a tenant", store.Invalid, tenant)
 	}
@@ -89,7 +90,7 @@ func (o *Owner) PutPolicy(ctx context.Context, tenant, name string, document []b
 	if _, err := o.documents.Parse(document); err != nil {
 		return err
 	}
-	return o.own(tenant, func(now time.Time) error {
+	return o.acts(tenant, func(now time.Time) error {
 		if bytes.Equal(o.policies[tenant][name], document) {
 			return nil
 		}
@@ -163,7 +164,7 @@ func (o *Owner) Register(ctx context.Context, tenant string, instance [16]byte, 
 	if err != nil {
 		return store.Status{}, fmt.Errorf("%w: %w", store.Invalid, err)
 	}
-	err = o.own(tenant, func(now time.Time) error {
+	err = o.acts(tenant, func(now time.Time) error {
 		k := id{tenant, instance}
 		ps, err := o.parse(tenant, r.Policies)
 		if err == nil {
@@ -265,7 +266,7 @@ func (o *Owner) Instances(ctx context.Context, tenant string) ([][16]byte, error
 
 // Delete implements [store.Owner].
 func (o *Owner) Delete(ctx context.Context, tenant string, instance [16]byte) error {
-	return o.own(tenant, func(now time.Time) error {
+	return o.acts(tenant, func(now time.Time) error {
 		k := id{tenant, instance}
 		if _, ok := o.registered[k]; !ok {
 			return store.NotFound
@@ -279,6 +280,11 @@ func (o *Owner) Delete(ctx context.Context, tenant string, instance [16]byte) er
 		}
 		for _, a := range o.given[k] {
 			o.withdraw(k, a)
+		}
+		for place, row := range o.rows {
+			if gone, err := row.Retire(); place.id == k && err == nil {
+				o.set(place, gone)
+			}
 		}
 		o.deleted[k] = true
 		delete(o.registered, k)
@@ -327,10 +333,13 @@ func (o *Owner) PutBlob(ctx context.Context, tenant string, instance [16]byte, p
 }
 
 func (o *Owner) put(tenant string, instance [16]byte, purpose string, kind teebroker.Kind, digest [32]byte, edit func(*teebroker.Instance)) error {
-	return o.own(tenant, func(now time.Time) error {
+	return o.acts(tenant, func(now time.Time) error {
 		k := id{tenant, instance}
 		if _, ok := o.registered[k]; !ok {
 			return store.NotFound
+		}
+		if o.rows[secret{k, purpose}].Status != epoch.Absent {
+			return fmt.Errorf("%w: the purpose has epochs", store.Conflict)
 		}
 		inst := o.instances[k].Clone()
 		if inst.Blobs == nil {
@@ -393,7 +402,7 @@ func (a *authorization) state(now time.Time) string {
 
 // Revoke implements [store.Owner].
 func (o *Owner) Revoke(ctx context.Context, tenant string, instance, auth [16]byte) error {
-	return o.own(tenant, func(now time.Time) error {
+	return o.acts(tenant, func(now time.Time) error {
 		k := id{tenant, instance}
 		i := slices.IndexFunc(o.given[k], func(a *authorization) bool { return a.ID == auth })
 		switch {
@@ -432,7 +441,7 @@ func (o *Owner) AddTenant(ctx context.Context, tenant string, token [32]byte) er
 	if token == [32]byte{} {
 		return fmt.Errorf("%w: no token", store.Invalid)
 	}
-	return o.own(tenant, func(now time.Time) error {
+	return o.acts(tenant, func(now time.Time) error {
 		if _, ok := o.tokens[token]; ok {
 			return fmt.Errorf("%w: the token is known", store.Conflict)
 		}
@@ -458,7 +467,7 @@ func (o *Owner) RemoveToken(ctx context.Context, token [32]byte) error {
 	if err != nil {
 		return err
 	}
-	return o.own(tenant, func(now time.Time) error {
+	return o.acts(tenant, func(now time.Time) error {
 		if _, ok := o.tokens[token]; !ok {
 			return store.NotFound
 		}

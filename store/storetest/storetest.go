@@ -88,6 +88,14 @@ var checks = []struct {
 	{"record race", recordRace},
 	{"refusals", refusals},
 	{"canceled", canceled},
+	{"epoch table", epochTable},
+	{"epoch confirm", epochConfirm},
+	{"epoch slots", epochSlots},
+	{"epoch clones", epochClones},
+	{"epoch checkpoints", epochCheckpoints},
+	{"epoch owner", epochOwner},
+	{"epoch recover", epochRecover},
+	{"epoch race", epochRace},
 }
 
 // failer is what a check needs of a testing.TB.
@@ -235,6 +243,7 @@ func (w *world) commit(g teebroker.Grant) (teebroker.Response, error) {
 		return teebroker.Response{}, err
 	}
 	g.Authorization = terms.Authorization
+	g.Epoch = next(terms.Epoch)
 	r, kind := response(g), teebroker.KindRelease
 	if terms.Release != [16]byte{} {
 		r.Release, r.Sealed, kind, g.ConfirmKey = terms.Release, terms.Sealed, teebroker.KindRedelivery, nil
