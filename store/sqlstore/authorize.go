@@ -83,7 +83,7 @@ func (t *tx) insertAuthorization(a teebroker.Authorization) (teebroker.Authoriza
 		}
 		a.NotBefore = instant(before)
 	}
-	body, err := json.Marshal(authorizationBody{a.Purposes, a.Profiles, a.Chips})
+	body, err := json.Marshal(authorizationBody{a.Purposes, a.Profiles, a.Chips, a.OutlivesConfirm})
 	if err != nil {
 		return a, err
 	}

@@ -17,6 +17,8 @@ type authorization struct {
 	used  int
 	state int
 	mine  bool // the key that asks has a slot of it
+
+	closed bool // that slot, because one of its releases was superseded
 }
 
 // purposesBody is what an authorization is for, as it is stored.
@@ -24,6 +26,7 @@ type authorizationBody struct {
 	Purposes []string        `json:"purposes"`
 	Profiles []nonce.Profile `json:"profiles"`
 	Chips    [][]byte        `json:"chips,omitempty"`
+	Outlives bool            `json:"outlives_confirm,omitempty"`
 }
 
 // The states of an authorization beside those that follow from it.
@@ -52,6 +55,7 @@ func scanAuthorization(r scanner, tenant string) (*authorization, error) {
 		a.NotBefore = instant(before)
 	}
 	a.Purposes, a.Profiles, a.Chips = b.Purposes, b.Profiles, b.Chips
+	a.OutlivesConfirm = b.Outlives
 	return a, nil
 }
 
@@ -76,6 +80,7 @@ type release struct {
 	digest [32]byte
 	sealed []byte // by the Cipher; nil if erased
 	until  int64
+	epoch  []byte // JSON, or nil
 }
 
 // decide returns the authorization that g would take a slot of, or has one of,
@@ -86,6 +91,8 @@ func decide(q querier, g teebroker.Grant, now int64) (*authorization, *release, 
 	switch {
 	case err != nil:
 		return nil, nil, err
+	case auth != nil && auth.closed:
+		return nil, nil, teebroker.Superseded
 	case auth != nil:
 		return decideSlot(q, auth, have, g, now)
 	}
@@ -137,21 +144,25 @@ func decideSlot(q querier, auth *authorization, have *release, g teebroker.Grant
 func slot(q querier, g teebroker.Grant) (*authorization, *release, error) {
 	var auth *authorization
 	var have *release
-	err := q.each("SELECT "+authorizationColumns+`, r.id, r.blob, r.digest, r.sealed, r.until FROM slots s
+	err := q.each("SELECT "+authorizationColumns+`, r.id, r.blob, r.digest, r.sealed, r.until, r.epoch, s.closed FROM slots s
 JOIN authorizations a ON a.tenant = s.tenant AND a.id = s.auth
 LEFT JOIN releases r ON r.tenant = s.tenant AND r.instance = s.instance AND r.recipient = s.recipient AND r.purpose = ?
 WHERE s.tenant = ? AND s.instance = ? AND s.recipient = ?`, []any{g.Purpose, g.Tenant, g.Instance[:], g.Key[:]}, func(r scanner) error {
-		var id, blob, digest, sealed []byte
+		var id, blob, digest, sealed, epoch []byte
 		var until *int64
+		var closed int64
 		var err error
-		if auth, err = scanAuthorization(also{r, []any{&id, &blob, &digest, &sealed, &until}}, g.Tenant); err != nil || id == nil {
+		if auth, err = scanAuthorization(also{r, []any{&id, &blob, &digest, &sealed, &until, &epoch, &closed}}, g.Tenant); err != nil {
 			return err
+		}
+		if auth.closed = closed != 0; id == nil {
+			return nil
 		}
 		if len(id) != 16 || len(blob) != 32 || len(digest) != 32 || until == nil {
 			return errors.New("sqlstore: a release is damaged")
 		}
 		auth.mine = true
-		have = &release{[16]byte(id), [32]byte(blob), [32]byte(digest), sealed, *until}
+		have = &release{[16]byte(id), [32]byte(blob), [32]byte(digest), sealed, *until, epoch}
 		return nil
 	})
 	if auth != nil {

@@ -23,16 +23,17 @@ type outcome struct {
 	tenant, purpose                    *string
 	instance, recipient, receipt, kept []byte // kept is sealed by the Cipher
 	release                            []byte
-	until                              *int64
+	until, closed                      *int64
+	epoch                              []byte
 }
 
-const outcomeColumns = "o.refused, o.purpose, o.tenant, o.instance, o.recipient, o.receipt, r.id, r.sealed, r.until"
+const outcomeColumns = "o.refused, o.purpose, o.tenant, o.instance, o.recipient, o.receipt, r.id, r.sealed, r.until, r.closed, r.epoch"
 
 const outcomeJoin = ` outcomes o ON o.request = ? AND o.purpose = ?
 LEFT JOIN releases r ON r.tenant = o.tenant AND r.instance = o.instance AND r.recipient = o.recipient AND r.purpose = o.purpose`
 
 func (o *outcome) dest(first ...any) []any {
-	return append(first, &o.refused, &o.purpose, &o.tenant, &o.instance, &o.recipient, &o.receipt, &o.release, &o.kept, &o.until)
+	return append(first, &o.refused, &o.purpose, &o.tenant, &o.instance, &o.recipient, &o.receipt, &o.release, &o.kept, &o.until, &o.closed, &o.epoch)
 }
 
 // at returns what o is at an instant: a refusal, the error Gone, or neither.
@@ -40,6 +41,8 @@ func (o *outcome) at(now int64) (refused string, err error) {
 	switch {
 	case *o.refused != "":
 		return *o.refused, nil
+	case o.closed != nil && *o.closed != 0:
+		return "", teebroker.Superseded
 	case o.until == nil || now >= *o.until || o.kept == nil:
 		return "", teebroker.Gone
 	}
@@ -55,7 +58,12 @@ func (s *Store) response(ctx context.Context, o *outcome) (teebroker.Response, e
 	if err != nil {
 		return teebroker.Response{}, err
 	}
-	return teebroker.Response{Release: [16]byte(o.release), Sealed: sealed, Receipt: bytes.Clone(o.receipt)}, nil
+	r := teebroker.Response{Release: [16]byte(o.release), Sealed: sealed, Receipt: bytes.Clone(o.receipt)}
+	e, err := parseEpoch(o.epoch)
+	if e != nil {
+		r.Epoch, r.NextWrapped = e.Number, e.NextWrapped
+	}
+	return r, err
 }
 
 // Outcome implements [teebroker.Ledger].
@@ -90,8 +98,10 @@ func (s *Store) Check(ctx context.Context, g teebroker.Grant) (teebroker.Terms, 
 	}
 	var marked, db int64
 	var generation *int64
-	_, err = r.row("SELECT c.latest, "+s.d.clock+", i.generation FROM clock c LEFT JOIN instances i ON i.tenant = ? AND i.id = ? AND i.deleted = 0",
-		[]any{g.Tenant, g.Instance[:]}, &marked, &db, &generation)
+	var state []byte
+	_, err = r.row("SELECT c.latest, "+s.d.clock+`, i.generation, e.state FROM clock c LEFT JOIN instances i ON i.tenant = ? AND i.id = ? AND i.deleted = 0
+LEFT JOIN epochs e ON e.tenant = ? AND e.instance = ? AND e.purpose = ?`,
+		[]any{g.Tenant, g.Instance[:], g.Tenant, g.Instance[:], g.Purpose}, &marked, &db, &generation, &state)
 	if err != nil {
 		return teebroker.Terms{}, err
 	}
@@ -107,6 +117,12 @@ func (s *Store) Check(ctx context.Context, g teebroker.Grant) (teebroker.Terms, 
 		return teebroker.Terms{}, err
 	}
 	terms := teebroker.Terms{Authorization: auth.ID}
+	if terms.Epoch, err = granted(state, g, have); err == nil && terms.Epoch != nil && have == nil {
+		terms.Epoch.Wrapped, err = wrappedKey(r, g, terms.Epoch.Number)
+	}
+	if err != nil {
+		return teebroker.Terms{}, err
+	}
 	if have != nil {
 		terms.Release = have.id
 		terms.Sealed, err = s.open(ctx, have.sealed, "releases.sealed", g.Tenant, g.Instance[:], g.Key[:], []byte(g.Purpose), have.id[:])
@@ -148,7 +164,7 @@ func storable(g teebroker.Grant, r teebroker.Response, e teebroker.Entry) error 
 func (s *Store) Commit(ctx context.Context, g teebroker.Grant, r teebroker.Response, e teebroker.Entry) (teebroker.Response, error) {
 	// A caller that gives up leaves a job behind, which shares nothing with it.
 	r, fault := r.Clone(), storable(g, r, e)
-	g.Policies, g.Chip, e.Body = slices.Clone(g.Policies), bytes.Clone(g.Chip), bytes.Clone(e.Body)
+	g.Policies, g.Chip, e.Body, g.Epoch = slices.Clone(g.Policies), bytes.Clone(g.Chip), bytes.Clone(e.Body), g.Epoch.Clone()
 	var box sealedRelease
 	if fault == nil {
 		var err error
@@ -162,11 +178,13 @@ func (s *Store) Commit(ctx context.Context, g teebroker.Grant, r teebroker.Respo
 	err := s.do(ctx, &job{order: g.Tenant + "\x00d", locks: []instanceKey{key}, run: func(t *tx) error {
 		first = nil
 		var o outcome
-		found, err := t.row("SELECT "+outcomeColumns+" FROM (SELECT 1 AS one) x JOIN"+outcomeJoin, []any{g.Request[:], g.Purpose}, o.dest()...)
+		var state []byte
+		_, err := t.row("SELECT e.state, "+outcomeColumns+" FROM (SELECT 1 AS one) x LEFT JOIN epochs e ON e.tenant = ? AND e.instance = ? AND e.purpose = ? LEFT JOIN"+outcomeJoin,
+			[]any{g.Tenant, g.Instance[:], g.Purpose, g.Request[:], g.Purpose}, o.dest(&state)...)
 		if err != nil {
 			return err
 		}
-		if found {
+		if o.refused != nil {
 			refused, err := o.at(t.now)
 			if refused != "" {
 				return teebroker.Refusal(refused)
@@ -179,6 +197,10 @@ func (s *Store) Commit(ctx context.Context, g teebroker.Grant, r teebroker.Respo
 			return teebroker.NotAuthorized
 		}
 		auth, have, err := decide(t, g, t.now)
+		var terms *teebroker.Epoch
+		if err == nil {
+			terms, err = granted(state, g, have)
+		}
 		switch {
 		case err != nil:
 			return err
@@ -193,7 +215,7 @@ func (s *Store) Commit(ctx context.Context, g teebroker.Grant, r teebroker.Respo
 			return t.releaseAtOnce(g, auth, r, box, e)
 		}
 		if have == nil {
-			if err := t.release(g, auth, r, box); err != nil {
+			if err := t.release(g, auth, r, box, terms, state); err != nil {
 				return err
 			}
 		}
@@ -209,7 +231,15 @@ func (s *Store) Commit(ctx context.Context, g teebroker.Grant, r teebroker.Respo
 }
 
 // release stores a new release, and takes a slot unless the key has it.
-func (t *tx) release(g teebroker.Grant, auth *authorization, r teebroker.Response, box sealedRelease) error {
+func (t *tx) release(g teebroker.Grant, auth *authorization, r teebroker.Response, box sealedRelease, terms *teebroker.Epoch, state []byte) error {
+	until, epoch := auth.NotAfter.Add(afterwards).UnixNano(), []byte(nil)
+	if terms != nil {
+		var err error
+		if epoch, err = t.taken(g, r, terms, state); err != nil {
+			return err
+		}
+		until = forEver
+	}
 	if !auth.mine {
 		n, err := t.exec("UPDATE authorizations SET used = used + 1 WHERE tenant = ? AND id = ? AND used < uses AND state = 0", g.Tenant, auth.ID[:])
 		if err != nil {
@@ -223,9 +253,9 @@ func (t *tx) release(g teebroker.Grant, auth *authorization, r teebroker.Respons
 		}
 	}
 	digest := sha256.Sum256(r.Sealed)
-	_, err := t.exec(`INSERT INTO releases (tenant, instance, recipient, purpose, id, auth, blob, digest, sealed, confirm_key, until)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, g.Tenant, g.Instance[:], g.Key[:], g.Purpose, r.Release[:], auth.ID[:], g.Blob[:],
-		digest[:], box.sealed, null(box.confirmKey), auth.NotAfter.Add(afterwards).UnixNano())
+	_, err := t.exec(`INSERT INTO releases (tenant, instance, recipient, purpose, id, auth, blob, digest, sealed, confirm_key, until, epoch)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, g.Tenant, g.Instance[:], g.Key[:], g.Purpose, r.Release[:], auth.ID[:], g.Blob[:],
+		digest[:], box.sealed, null(box.confirmKey), until, null(epoch))
 	return err
 }
 

@@ -303,6 +303,7 @@ func (s *Store) Delete(ctx context.Context, tenant string, id [16]byte) error {
 		}
 		for _, q := range []string{
 			"DELETE FROM purposes WHERE tenant = ? AND instance = ?",
+			"DELETE FROM epoch_blobs WHERE tenant = ? AND instance = ?",
 			"DELETE FROM instance_policies WHERE tenant = ? AND instance = ?",
 			"UPDATE authorizations SET state = 2 WHERE tenant = ? AND instance = ?",
 			"UPDATE releases SET sealed = NULL, confirm_key = NULL WHERE tenant = ? AND instance = ?",
@@ -339,6 +340,9 @@ func (s *Store) PutBlob(ctx context.Context, tenant string, id [16]byte, purpose
 func (s *Store) put(ctx context.Context, tenant string, id [16]byte, purpose string, kind teebroker.Kind, of [32]byte, secret, digest, wrapped []byte) error {
 	return s.own(ctx, tenant, func(t *tx) error {
 		generation, err := t.change(tenant, id)
+		if err == nil {
+			err = t.noEpochs(tenant, id, purpose)
+		}
 		if err != nil {
 			return err
 		}

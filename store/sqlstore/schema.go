@@ -163,4 +163,30 @@ CREATE TABLE heads (
   mac    BYTES,
   PRIMARY KEY (tenant, chain)
 ) TABLE_END;
+`, `
+CREATE TABLE epochs ( -- section 7 of the protocol; for ever
+  tenant   NAME NOT NULL,
+  instance BYTES NOT NULL,
+  purpose  NAME NOT NULL,
+  state    BYTES NOT NULL, -- JSON of an epoch.Row
+  mac      BYTES,
+  PRIMARY KEY (tenant, instance, purpose)
+) TABLE_END;
+
+CREATE TABLE epoch_blobs ( -- of the last numbers given
+  tenant   NAME NOT NULL,
+  instance BYTES NOT NULL,
+  purpose  NAME NOT NULL,
+  epoch    INT NOT NULL,
+  digest   BYTES NOT NULL,
+  wrapped  BYTES,
+  mac      BYTES,
+  PRIMARY KEY (tenant, instance, purpose, epoch)
+) TABLE_END;
+
+ALTER TABLE slots ADD COLUMN closed INT NOT NULL DEFAULT 0;    -- a release was superseded
+ALTER TABLE releases ADD COLUMN closed INT NOT NULL DEFAULT 0; -- its slot is
+ALTER TABLE releases ADD COLUMN epoch BYTES;                   -- JSON of a teebroker.Epoch
+ALTER TABLE releases ADD COLUMN confirmed BYTES;               -- receipt of the last confirm
+CREATE INDEX releases_by_id ON releases (id);
 `}

@@ -213,7 +213,8 @@ func epochClones(w *world) {
 	w.check(second(w.confirm(rs[2].Release, 4, 0, false, 1)))
 	// The disk of before, and the disk of a clone that lost.
 	w.authorize(func(a *teebroker.Authorization) { a.Purposes = []string{vtpm} })
-	for n, want := range map[uint64]error{1: teebroker.EpochDead, 2: teebroker.EpochDead, 3: teebroker.EpochDead, 4: nil} {
+	for i, want := range []error{teebroker.EpochDead, teebroker.EpochDead, teebroker.EpochDead, nil} {
+		n := uint64(i + 1)
 		g := w.grant(50, vtpm, 50)
 		g.Presented = epochBlob(n).Digest
 		g.Blob = g.Presented

@@ -1,0 +1,177 @@
+package sqlstore
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/teebroker/teebroker"
+	"github.com/teebroker/teebroker/internal/epoch"
+	"github.com/teebroker/teebroker/store"
+)
+
+// Begin implements [store.Owner].
+func (s *Store) Begin(ctx context.Context, tenant string, instance [16]byte, purpose string, start store.EpochStart) (store.EpochStatus, error) {
+	if err := store.CheckEpochBlob(tenant, instance, purpose, start.Blob); err != nil {
+		return store.EpochStatus{}, err
+	}
+	b := start.Blob
+	b.Wrapped = bytes.Clone(b.Wrapped)
+	first, err := epoch.Row{}.Register(epoch.Mode(start.Mode), b.Epoch, b.Digest, start.Initial)
+	if err != nil {
+		return store.EpochStatus{}, fmt.Errorf("%w: mode is boot or write", store.Invalid)
+	}
+	at := epochPlace{tenant, instance, purpose}
+	err = s.own(ctx, tenant, func(t *tx) error {
+		generation, err := t.change(tenant, instance)
+		if err != nil {
+			return err
+		}
+		row, found, err := epochRow(t, at)
+		if err != nil {
+			return err
+		}
+		if found {
+			return fmt.Errorf("%w: the purpose is %s", store.Conflict, row.Status)
+		}
+		_, err = t.exec(`INSERT INTO purposes (tenant, instance, purpose, secret, digest, wrapped, epoch) VALUES (?, ?, ?, NULL, ?, NULL, ?)
+ON CONFLICT (tenant, instance, purpose) DO UPDATE SET secret = NULL, digest = excluded.digest, wrapped = NULL, epoch = excluded.epoch`,
+			tenant, instance[:], purpose, b.Digest[:], int64(b.Epoch))
+		if err != nil {
+			return err
+		}
+		if err := t.set(at, epoch.Row{}, first); err != nil {
+			return err
+		}
+		if err := t.keep(at, first, b); err != nil {
+			return err
+		}
+		_, err = t.act(tenant, store.KindEpoch, store.Act{
+			Instance: instance, Generation: generation, Purpose: purpose, Epoch: b.Epoch, Digest: b.Digest, Initial: start.Initial,
+		})
+		return err
+	})
+	if err != nil {
+		return store.EpochStatus{}, err
+	}
+	return store.StatusOf(first), nil
+}
+
+// noEpochs returns a Conflict if a purpose has epochs.
+func (t *tx) noEpochs(tenant string, instance [16]byte, purpose string) error {
+	_, found, err := epochRow(t, epochPlace{tenant, instance, purpose})
+	if err == nil && found {
+		err = fmt.Errorf("%w: the purpose has epochs", store.Conflict)
+	}
+	return err
+}
+
+// Epoch implements [store.Owner].
+func (s *Store) Epoch(ctx context.Context, tenant string, instance [16]byte, purpose string) (store.EpochStatus, error) {
+	r, err := s.reader(ctx)
+	if err != nil {
+		return store.EpochStatus{}, err
+	}
+	var state []byte
+	found, err := r.row(`SELECT e.state FROM epochs e JOIN instances i ON i.tenant = e.tenant AND i.id = e.instance AND i.deleted = 0
+WHERE e.tenant = ? AND e.instance = ? AND e.purpose = ?`, []any{tenant, instance[:], purpose}, &state)
+	if err == nil && !found {
+		err = store.NotFound
+	}
+	if err != nil {
+		return store.EpochStatus{}, err
+	}
+	row, err := parseRow(state)
+	if err != nil {
+		return store.EpochStatus{}, err
+	}
+	return store.StatusOf(row), nil
+}
+
+// event is one that an owner causes.
+func (s *Store) event(ctx context.Context, at epochPlace, kind teebroker.Kind, act store.Act, next func(*tx, epoch.Row) (epoch.Row, error)) (status store.EpochStatus, err error) {
+	err = s.own(ctx, at.tenant, func(t *tx) error {
+		var generation int64
+		found, err := t.row("SELECT generation FROM instances WHERE tenant = ? AND id = ? AND deleted = 0"+t.d.lock, []any{at.tenant, at.instance[:]}, &generation)
+		if err == nil && !found {
+			err = store.NotFound
+		}
+		if err != nil {
+			return err
+		}
+		before, found, err := epochRow(t, at)
+		switch {
+		case err != nil:
+			return err
+		case !found:
+			return store.NotFound
+		}
+		row, err := next(t, before)
+		if err != nil {
+			if t.failed != nil {
+				return err
+			}
+			return fmt.Errorf("%w: the purpose is %s", store.Conflict, before.Status)
+		}
+		act.Generation = uint64(generation)
+		if kind == store.KindRecover || kind == store.KindRetire {
+			if act.Generation, err = t.change(at.tenant, at.instance); err != nil {
+				return err
+			}
+		}
+		if err := t.set(at, before, row); err != nil {
+			return err
+		}
+		if row.Status == epoch.Retired {
+			if _, err := t.exec("DELETE FROM epoch_blobs WHERE tenant = ? AND instance = ? AND purpose = ?", at.tenant, at.instance[:], at.purpose); err != nil {
+				return err
+			}
+		}
+		act.Instance, act.Purpose, act.Epoch, act.Digest = at.instance, at.purpose, row.Epoch, row.Blob
+		status = store.StatusOf(row)
+		_, err = t.act(at.tenant, kind, act)
+		return err
+	})
+	if err != nil {
+		return store.EpochStatus{}, err
+	}
+	return status, nil
+}
+
+func only(f func(epoch.Row) (epoch.Row, error)) func(*tx, epoch.Row) (epoch.Row, error) {
+	return func(_ *tx, r epoch.Row) (epoch.Row, error) { return f(r) }
+}
+
+// Hold implements [store.Owner].
+func (s *Store) Hold(ctx context.Context, tenant string, instance [16]byte, purpose string) (store.EpochStatus, error) {
+	return s.event(ctx, epochPlace{tenant, instance, purpose}, store.KindHold, store.Act{}, only(epoch.Row.Hold))
+}
+
+// Resume implements [store.Owner].
+func (s *Store) Resume(ctx context.Context, tenant string, instance [16]byte, purpose string) (store.EpochStatus, error) {
+	return s.event(ctx, epochPlace{tenant, instance, purpose}, store.KindResume, store.Act{}, only(epoch.Row.Resume))
+}
+
+// Retire implements [store.Owner].
+func (s *Store) Retire(ctx context.Context, tenant string, instance [16]byte, purpose string) (store.EpochStatus, error) {
+	return s.event(ctx, epochPlace{tenant, instance, purpose}, store.KindRetire, store.Act{}, only(epoch.Row.Retire))
+}
+
+// Recover implements [store.Owner].
+func (s *Store) Recover(ctx context.Context, tenant string, instance [16]byte, purpose string, b teebroker.Blob, slot uint64) (store.EpochStatus, error) {
+	if err := store.CheckEpochBlob(tenant, instance, purpose, b); err != nil {
+		return store.EpochStatus{}, err
+	}
+	b.Wrapped = bytes.Clone(b.Wrapped)
+	at := epochPlace{tenant, instance, purpose}
+	return s.event(ctx, at, store.KindRecover, store.Act{Slot: slot}, func(t *tx, before epoch.Row) (epoch.Row, error) {
+		if b.Epoch != before.High+1 {
+			return before, teebroker.EpochDead
+		}
+		row, err := before.Recover(b.Digest, slot)
+		if err == nil {
+			err = t.keep(at, row, b)
+		}
+		return row, err
+	})
+}
