@@ -45,6 +45,11 @@ const (
 
 	// Attack: a second receipt for a request, with other content.
 	Attack Error = "guest: two receipts for one request"
+
+	// HasEpochs: the purpose has epochs, and was opened as one that has none; or
+	// NoEpochs, the other way round.
+	HasEpochs Error = "guest: the purpose has epochs, and its key opens nothing before a confirm"
+	NoEpochs  Error = "guest: the purpose has no epochs"
 )
 
 // Error implements error.
@@ -139,31 +144,43 @@ func (s *Session) Request(n nonce.Nonce, evs ...evidence.Evidence) teebroker.Req
 
 // Open returns the secret in r, the caller's to clear, or an [Error]; or what the
 // token failed with that holds the key. Only Sealed and Receipt of r are looked
-// at; the rest is a hint that the host may change.
+// at; the rest is a hint that the host may change. A purpose with epochs is
+// HasEpochs: its key is not to be used before a confirm, see [Session.OpenEpoch].
 //
 // The secret is returned if it was sealed to the key for a binding of this
 // Session and names the tenant, instance and purpose that were asked for; and,
 // if a broker is pinned, if its receipt is signed, is about this very answer and
 // is the only one for its request.
 func (s *Session) Open(ctx context.Context, r teebroker.Response) ([]byte, error) {
+	secret, err := s.open(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if secret.Epoch != 0 {
+		secret.Clear()
+		return nil, HasEpochs
+	}
+	clear(secret.ConfirmKey) // nothing is confirmed
+	return secret.Key, nil
+}
+
+func (s *Session) open(ctx context.Context, r teebroker.Response) (sealed.Secret, error) {
 	var receipt *teebroker.Receipt
 	if len(s.cfg.Broker) != 0 {
 		var err error
 		if receipt, err = s.receipt(r); err != nil {
-			return nil, err
+			return sealed.Secret{}, err
 		}
 	}
 	secret, err := s.unseal(ctx, r.Sealed)
 	if err != nil {
-		return nil, err
+		return sealed.Secret{}, err
 	}
-	// Nothing is confirmed before there are epochs, so the key for it ends here.
-	clear(secret.ConfirmKey)
 	if !s.asked(secret) || receipt != nil && !matches(secret, *receipt) {
-		clear(secret.Key)
-		return nil, NotAsked
+		secret.Clear()
+		return sealed.Secret{}, NotAsked
 	}
-	return secret.Key, nil
+	return secret, nil
 }
 
 // receipt verifies the receipt of r and compares it with r and the Session.
@@ -175,7 +192,7 @@ func (s *Session) receipt(r teebroker.Response) (*teebroker.Receipt, error) {
 	if got.Profile != nonce.ProfileV1 || got.Tenant != s.cfg.Tenant || got.Instance != s.cfg.Instance ||
 		got.Purpose != s.cfg.Purpose || got.Key != s.cfg.Key.Recipient().Thumbprint() ||
 		got.Sealed != sha256.Sum256(r.Sealed) || !s.made(got.Binding) ||
-		len(s.blob) != 0 && !bytes.Equal(s.blob, got.Blob[:]) {
+		len(s.blob) != 0 && !bytes.Equal(s.blob, got.Blob[:]) || got.Kind == teebroker.KindConfirm {
 		return nil, NoReceipt
 	}
 	// What was signed, without the signature: the host can turn one valid ECDSA
@@ -221,7 +238,7 @@ func (s *Session) asked(secret sealed.Secret) bool {
 // matches reports whether receipt is about secret. The binding of a redelivery is
 // that of the new request, and inside is the first one.
 func matches(secret sealed.Secret, receipt teebroker.Receipt) bool {
-	return receipt.Release == secret.Release &&
+	return receipt.Release == secret.Release && receipt.Epoch == secret.Epoch &&
 		(receipt.Kind == teebroker.KindRedelivery || bytes.Equal(receipt.Binding, secret.Binding))
 }
 
