@@ -204,6 +204,7 @@ func (d *disk) Erase(i int) error           { d.slots[i] = nil; return nil }
 func (d *disk) copy() *disk {
 	return &disk{[2][]byte{bytes.Clone(d.slots[0]), bytes.Clone(d.slots[1])}}
 }
+
 func (d *disk) String() string {
 	return fmt.Sprintf("%d and %d bytes", len(d.slots[0]), len(d.slots[1]))
 }

@@ -222,3 +222,17 @@ func (s steppedStmt) QueryContext(ctx context.Context, args []driver.NamedValue)
 	s.c.statement(s.q)
 	return s.Stmt.(driver.StmtQueryContext).QueryContext(ctx, args)
 }
+
+func (x stepped) Released(ctx context.Context, id [16]byte) (teebroker.Released, error) {
+	defer x.around("Released")()
+	return x.store.Released(ctx, id)
+}
+
+func (x stepped) Confirm(ctx context.Context, r teebroker.Released, c teebroker.Confirm, receipt []byte, e teebroker.Entry) ([]byte, error) {
+	defer x.around("Confirm")()
+	return x.store.Confirm(ctx, r, c, receipt, e)
+}
+
+func (x stepped) EpochBlob(ctx context.Context, tenant string, instance [16]byte, purpose string, number uint64) (teebroker.Blob, uint64, error) {
+	return x.store.EpochBlob(ctx, tenant, instance, purpose, number)
+}
