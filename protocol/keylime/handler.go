@@ -47,8 +47,8 @@ type Config struct {
 	Concurrent int           // verified at once, more are answered 503; if zero, DefaultConcurrent
 	Timeout    time.Duration // of one verification; if zero, DefaultTimeout
 
-	// Failed, if not nil, is called with why each refused request is, for logs. The
-	// error may quote claims.
+	// Failed, if not nil, is called with why each refused request is, and with why a
+	// result has no EAR, for logs. The error may quote claims.
 	Failed func(r *http.Request, err error)
 }
 
@@ -238,8 +238,10 @@ func (h *Handler) evidence(w http.ResponseWriter, r *http.Request) *refusal {
 	ctx, cancel := context.WithTimeout(r.Context(), h.cfg.Timeout)
 	defer cancel()
 	a := h.judge(ctx, requests)
-	if err := a.err(); err != nil {
-		h.cfg.Failed(r, err)
+	for _, err := range []error{a.err(), a.unsigned} {
+		if err != nil {
+			h.cfg.Failed(r, err)
+		}
 	}
 	code, status := a.status()
 	write(w, code, status, a.results(list))

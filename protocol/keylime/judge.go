@@ -18,6 +18,7 @@ type answer struct {
 	failures  []*failure // of all together: the policy's
 	appraisal policy.Appraisal
 	token     string
+	unsigned  error // why there is no token
 }
 
 // outcome is what became of one request.
@@ -137,9 +138,12 @@ func (h *Handler) sign(a *answer, refused *evidence.Error) {
 			r.Key = a.each[0].key
 		}
 	}
-	if token, err := h.cfg.Tokens.Issue(r); err == nil {
-		a.token = string(token)
+	token, err := h.cfg.Tokens.Issue(r)
+	if err != nil {
+		a.unsigned = fmt.Errorf("keylime: no EAR: %w", err)
+		return
 	}
+	a.token = string(token)
 }
 
 func (a *answer) failed() bool { return len(a.all()) > 0 }

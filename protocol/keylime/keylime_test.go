@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -330,6 +331,59 @@ func TestBudget(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	})
+}
+
+// Slow senders keep others from sending only beyond a bound, and nobody from being
+// verified.
+func TestSlowSenders(t *testing.T) {
+	w, c := simulated(), newCaller(t)
+	data := body(c.snp(t, w, snptest.Guest{}))
+	h := w.handler(t, func(cfg *keylime.Config) { cfg.Concurrent = 1 })
+	synctest.Test(t, func(t *testing.T) {
+		codes := make(chan int)
+		var senders []*io.PipeWriter
+		slow := func() {
+			body, sender := io.Pipe()
+			senders = append(senders, sender)
+			go func() {
+				code, _, _ := send(t, h, httptest.NewRequest(http.MethodPost, "/v2.6/verify/evidence", body))
+				codes <- code
+			}()
+			synctest.Wait()
+		}
+		for range 15 {
+			slow()
+		}
+		if code, _, _ := post(t, h, data); code != 200 { // with a verdict; the clock here is not that of the certificates
+			t.Errorf("beside 15: %d", code)
+		}
+		slow()
+		if code, _, _ := post(t, h, data); code != 503 {
+			t.Errorf("beside 16: %d", code)
+		}
+		for _, s := range senders {
+			s.CloseWithError(io.ErrUnexpectedEOF)
+			if code := <-codes; code != 400 {
+				t.Errorf("half a body: %d", code)
+			}
+		}
+	})
+}
+
+// A result without its EAR is a result, and somebody is told.
+func TestNoEAR(t *testing.T) {
+	w, c := simulated(), newCaller(t)
+	issuer, err := ear.NewIssuer(ear.IssuerConfig{Signer: key(t, elliptic.P256()), Profile: ear.Draft03, Verifier: ear.VerifierID{Developer: "us", Build: "1"}, Life: minute})
+	check(t, err)
+	var logged error
+	h := w.handler(t, func(cfg *keylime.Config) {
+		cfg.Tokens, cfg.Audience = issuer, "callers"
+		cfg.Policies[""][0].Document = nil // which an EAR has to name
+		cfg.Failed = func(_ *http.Request, err error) { logged = err }
+	})
+	if _, _, r := post(t, h, body(c.snp(t, w, snptest.Guest{}))); !r.Valid || r.EAR != "" || logged == nil {
+		t.Errorf("%+v, %v", r, logged)
+	}
 }
 
 func TestRefuse(t *testing.T) {

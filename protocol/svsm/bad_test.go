@@ -202,3 +202,30 @@ func TestAnswerIsChanged(t *testing.T) {
 		}
 	}
 }
+
+// Replies of a broker that are nearly right.
+func TestBadReplies(t *testing.T) {
+	nonce := `{"nonce":"` + b64(bytes.Repeat([]byte{7}, 32)) + `","extra-params":""}`
+	if b, err := svsm.ParseAuth([]byte(nonce)); err != nil || len(b) != 32 {
+		t.Errorf("%x, %v", b, err)
+	}
+	for name, text := range map[string]string{
+		"no nonce":          `{"extra-params":""}`,
+		"empty nonce":       `{"nonce":"","extra-params":""}`,
+		"long nonce":        `{"nonce":"` + b64(make([]byte, 1025)) + `","extra-params":""}`,
+		"nonce is a number": `{"nonce":7,"extra-params":""}`,
+		"two nonces":        strings.Replace(nonce, `"nonce"`, `"nonce":"AA==","nonce"`, 1),
+		"line break":        strings.Replace(nonce, `"Bw`, `"B\nw`, 1),
+		"stray bits":        strings.Replace(nonce, `wc="`, `wd="`, 1),
+		"other case":        strings.Replace(nonce, `extra-params`, `Extra-Params`, 1),
+	} {
+		if b, err := svsm.ParseAuth([]byte(text)); !errors.Is(err, svsm.ErrMalformed) || text == nonce {
+			t.Errorf("%s: %x, %v", name, b, err)
+		}
+	}
+	for _, text := range []string{"", "{}", `{"token":7}`, `{"token":null}`, `{"token":"a","token":"b"}`, `{"Token":"a"}`, `{"token":"a"}x`} {
+		if jwt, err := svsm.ParseToken([]byte(text)); !errors.Is(err, svsm.ErrMalformed) {
+			t.Errorf("%s: %q, %v", text, jwt, err)
+		}
+	}
+}

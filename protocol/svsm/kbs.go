@@ -3,7 +3,6 @@ package svsm
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -62,9 +61,9 @@ func parseAuth(b []byte) ([]byte, error) {
 
 // text reads standard base64.
 func text(d *strictjson.Decoder, b *std) {
-	v, err := base64.StdEncoding.DecodeString(string(d.Text()))
+	v, err := parseStd(string(d.Text()))
 	if err != nil {
-		d.Fail(errors.New("json: not canonical base64"))
+		d.Fail(err)
 	}
 	*b = v
 }

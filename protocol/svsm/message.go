@@ -33,13 +33,21 @@ func (b *std) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &s); err != nil || s == nil {
 		return errors.New("json: not a string")
 	}
-	v, err := base64.StdEncoding.DecodeString(*s)
-	// The decoder passes over line breaks and stray bits.
-	if err != nil || base64.StdEncoding.EncodeToString(v) != *s {
-		return errors.New("json: not canonical base64")
+	v, err := parseStd(*s)
+	if err != nil {
+		return err
 	}
 	*b = v
 	return nil
+}
+
+func parseStd(s string) (std, error) {
+	v, err := base64.StdEncoding.DecodeString(s)
+	// The decoder passes over line breaks and stray bits.
+	if err != nil || base64.StdEncoding.EncodeToString(v) != s {
+		return nil, errors.New("json: not canonical base64")
+	}
+	return v, nil
 }
 
 // negotiation is how a guest starts.
