@@ -1,50 +1,24 @@
 package vtpm_test
 
 import (
-	"context"
 	"crypto"
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/teebroker/teebroker/evidence"
-	"github.com/teebroker/teebroker/snp"
 	"github.com/teebroker/teebroker/vtpm"
 	"github.com/teebroker/teebroker/vtpm/vtpmtest"
 )
-
-// said is a platform verifier that has verified everything before, so that what is
-// measured is what vtpm does.
-type said struct{ got evidence.Verified }
-
-func (s *said) Verify(context.Context, evidence.Evidence, evidence.Binding) (*evidence.Verified, error) {
-	got := s.got
-	return &got, nil
-}
-
-// linked is an AKs that says yes.
-type linked struct{}
-
-func (linked) Activated(context.Context, vtpm.Name, vtpm.Name) (bool, error) { return true, nil }
 
 // BenchmarkVerifyQuote verifies a quote of an SVSM's TPM with RSA keys, but for the
 // report below, which is measured where it is verified. "floor" is the signature
 // and what has to be hashed.
 func BenchmarkVerifyQuote(b *testing.B) {
-	w, want := theWorld(), sixtyFour(b)
-	ev := w.svsm(w.rsa).Evidence(vtpmtest.Quote{}, want)
-	below, err := w.verifier.Verify(b.Context(), ev.Layers[0], evidence.UncheckedBindingUnsafe())
-	if err != nil {
-		b.Fatal(err)
-	}
-	below.Bound = true
-	v, err := vtpm.NewVerifier(vtpm.Config{Platform: &said{*below}, AKs: linked{}})
-	if err != nil {
-		b.Fatal(err)
-	}
+	tpm, want := rsaTPM(), sixtyFour(b)
+	v, ev := believing(b), baseless(tpm, want)
 	b.Run("verify", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
@@ -57,11 +31,11 @@ func BenchmarkVerifyQuote(b *testing.B) {
 		b.ReportAllocs()
 		size := int(binary.BigEndian.Uint16(ev.Raw))
 		attest, sig := ev.Raw[2:2+size], ev.Raw[2+size+6:]
-		key := w.rsa.AKKey().(*rsa.PublicKey)
+		key, ak, ek := tpm.AKKey().(*rsa.PublicKey), tpm.AK(), tpm.EK()
 		for b.Loop() {
 			sha256.Sum256(item(ev, vtpm.PCRs))
-			sha256.Sum256(w.rsa.AK()[2:])
-			sha256.Sum256(w.rsa.EK()[2:])
+			sha256.Sum256(ak[2:])
+			sha256.Sum256(ek[2:])
 			vtpm.SVSMReportData([64]byte(item(ev, vtpm.SVSMNonce)), item(ev, vtpm.SVSMManifest))
 			sum := sha256.Sum256(attest)
 			if err := rsa.VerifyPKCS1v15(key, crypto.SHA256, sum[:], sig); err != nil {
@@ -74,7 +48,7 @@ func BenchmarkVerifyQuote(b *testing.B) {
 // replayed is a list of n files, and a quote after it.
 func replayed(b *testing.B, n int) (*vtpm.Verifier, evidence.Evidence, []vtpmtest.IMAEntry, evidence.Binding) {
 	b.Helper()
-	w, want := theWorld(), sixtyFour(b)
+	want := sixtyFour(b)
 	l := newLogged(nil)
 	files := make([]vtpmtest.IMAEntry, n)
 	for i := range files {
@@ -82,18 +56,7 @@ func replayed(b *testing.B, n int) (*vtpm.Verifier, evidence.Evidence, []vtpmtes
 	}
 	vtpmtest.Measure(l.tpm, files...)
 	all := append(l.files, files...)
-	ev := w.svsm(l.tpm).Evidence(vtpmtest.Quote{}, want, imaList(vtpmtest.IMAList(all...)))
-	below := &evidence.Verified{Format: snp.Format, Bound: true, NotAfter: time.Now().Add(time.Hour), Root: [32]byte{1}}
-	got, err := w.verifier.Verify(b.Context(), ev.Layers[0], evidence.UncheckedBindingUnsafe())
-	if err != nil {
-		b.Fatal(err)
-	}
-	below.Claims = got.Claims
-	v, err := vtpm.NewVerifier(vtpm.Config{Platform: &said{*below}, AKs: linked{}})
-	if err != nil {
-		b.Fatal(err)
-	}
-	return v, ev, all, want
+	return believing(b), baseless(l.tpm, want, imaList(vtpmtest.IMAList(all...))), all, want
 }
 
 // BenchmarkReplay verifies a quote with an IMA list of 100,000 lines. "floor" is the

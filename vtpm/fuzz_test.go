@@ -24,8 +24,7 @@ func parsed(t *testing.T, err error) {
 }
 
 func FuzzParseQuote(f *testing.F) {
-	w := theWorld()
-	for _, d := range []*vtpmtest.TPM{w.rsa, w.ecc} {
+	for _, d := range []*vtpmtest.TPM{rsaTPM(), eccTPM()} {
 		raw, _ := d.Quote(vtpmtest.Quote{}, sixtyFour(f))
 		f.Add(raw)
 	}
@@ -39,8 +38,7 @@ func FuzzParseQuote(f *testing.F) {
 }
 
 func FuzzParsePublic(f *testing.F) {
-	w := theWorld()
-	for _, d := range []*vtpmtest.TPM{w.rsa, w.ecc} {
+	for _, d := range []*vtpmtest.TPM{rsaTPM(), eccTPM()} {
 		f.Add(d.EK())
 		f.Add(d.AK())
 	}
@@ -54,9 +52,8 @@ func FuzzParsePublic(f *testing.F) {
 }
 
 func FuzzParseServices(f *testing.F) {
-	w := theWorld()
-	f.Add(vtpmtest.Table(vtpmtest.VTPM(w.ecc), vtpmtest.UEFIMM()))
-	f.Add(vtpmtest.VTPM(w.rsa).Manifest)
+	f.Add(vtpmtest.Table(vtpmtest.VTPM(eccTPM()), vtpmtest.UEFIMM()))
+	f.Add(vtpmtest.VTPM(rsaTPM()).Manifest)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		_, err := vtpm.ParseServices(b)
 		parsed(t, err)
@@ -66,8 +63,8 @@ func FuzzParseServices(f *testing.F) {
 }
 
 func FuzzParseHCL(f *testing.F) {
-	w := theWorld()
-	f.Add(item(w.azure().Evidence(vtpmtest.Quote{}, sixtyFour(f)), vtpm.HCL))
+	a := vtpmtest.Azure{TPM: rsaTPM(), Report: func(evidence.Binding) evidence.Evidence { return evidence.Evidence{} }}
+	f.Add(item(a.Evidence(vtpmtest.Quote{}, sixtyFour(f)), vtpm.HCL))
 	for name := range genuineBlobs() {
 		f.Add(vectors.Read(f, "snp/"+name+".hcl.bin"))
 	}
@@ -82,18 +79,9 @@ func FuzzParseHCL(f *testing.F) {
 
 // Logs are parsed of quotes that are good but for them.
 func FuzzLogs(f *testing.F) {
-	w, want := theWorld(), sixtyFour(f)
+	want := sixtyFour(f)
 	l := newLogged(events(), files()...)
-	ev := w.svsm(l.tpm).Evidence(vtpmtest.Quote{}, want)
-	below, err := w.verifier.Verify(f.Context(), ev.Layers[0], evidence.UncheckedBindingUnsafe())
-	if err != nil {
-		f.Fatal(err)
-	}
-	below.Bound = true
-	v, err := vtpm.NewVerifier(vtpm.Config{Platform: &said{*below}, AKs: linked{}})
-	if err != nil {
-		f.Fatal(err)
-	}
+	ev, v := baseless(l.tpm, want), believing(f)
 	good, list := vtpmtest.EventLog(l.events...), vtpmtest.IMAList(l.files...)
 	f.Add(good, list)
 	f.Fuzz(func(t *testing.T, log, ima []byte) {
@@ -130,8 +118,7 @@ func FuzzDecodeReferenceValues(f *testing.F) {
 }
 
 func FuzzSplitCredential(f *testing.F) {
-	w := theWorld()
-	ek, err := vtpm.ParsePublic(w.ecc.EK())
+	ek, err := vtpm.ParsePublic(eccTPM().EK())
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package vtpm_test
 import (
 	"context"
 	"errors"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -31,7 +32,7 @@ var theWorld = sync.OnceValue(func() *world {
 	w := &world{amd: snptest.NewAMD(), intel: tdxtest.NewIntel()}
 	w.chip = w.amd.Chip(snp.Milan)
 	w.platform = w.intel.Platform(tdx.PlatformCA)
-	w.rsa, w.ecc = vtpmtest.NewTPM(vtpmtest.RSA, nil, nil), vtpmtest.NewTPM(vtpmtest.ECC, nil, nil)
+	w.rsa, w.ecc = rsaTPM(), eccTPM()
 	sv, err := snp.NewVerifier(snp.Config{Anchors: w.amd.Anchors(), Source: w.amd.Source()})
 	if err != nil {
 		panic(err)
@@ -43,6 +44,55 @@ var theWorld = sync.OnceValue(func() *world {
 	w.verifier = evidence.Verifiers{snp.Format: sv, tdx.Format: tv}
 	return w
 })
+
+// TPMs take less time than the keys of vendors, which fuzzing does without.
+var (
+	rsaTPM = sync.OnceValue(func() *vtpmtest.TPM { return vtpmtest.NewTPM(vtpmtest.RSA, nil, nil) })
+	eccTPM = sync.OnceValue(func() *vtpmtest.TPM { return vtpmtest.NewTPM(vtpmtest.ECC, nil, nil) })
+)
+
+// said is a platform verifier that has verified everything before, at VMPL 0: what
+// is measured, or fuzzed, is what vtpm does.
+type said struct{}
+
+func (said) Verify(_ context.Context, ev evidence.Evidence, _ evidence.Binding) (*evidence.Verified, error) {
+	return &evidence.Verified{Format: ev.Format, Bound: true, Claims: privileged{}, Root: [32]byte{1}}, nil
+}
+
+type privileged struct{}
+
+func (privileged) All() iter.Seq2[string, evidence.Value] {
+	return func(yield func(string, evidence.Value) bool) { yield("snp.vmpl", evidence.Uint(0)) }
+}
+
+// linked is an AKs that says yes.
+type linked struct{}
+
+func (linked) Activated(context.Context, vtpm.Name, vtpm.Name) (bool, error) { return true, nil }
+
+// believing returns a Verifier that believes in whatever is below and linked.
+func believing(t testing.TB) *vtpm.Verifier {
+	t.Helper()
+	v, err := vtpm.NewVerifier(vtpm.Config{Platform: said{}, AKs: linked{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// baseless is a quote of d with a report that only said takes for one.
+func baseless(d vtpmtest.Device, want evidence.Binding, more ...evidence.Item) evidence.Evidence {
+	raw, pcrs := d.Quote(vtpmtest.Quote{}, want)
+	return evidence.Evidence{
+		Format: vtpm.Format, Raw: raw, Layers: []evidence.Evidence{{Format: snp.Format}},
+		Items: append([]evidence.Item{
+			{Type: vtpm.PCRs, Data: pcrs},
+			{Type: vtpm.AK, Data: d.AK()},
+			{Type: vtpm.SVSMNonce, Data: make([]byte, vtpm.SVSMNonceSize)},
+			{Type: vtpm.SVSMManifest, Data: vtpmtest.VTPM(d).Manifest},
+		}, more...),
+	}
+}
 
 // svsm returns a guest with an SVSM, whose TPM is d.
 func (w *world) svsm(d vtpmtest.Device) vtpmtest.SVSM {
