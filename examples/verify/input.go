@@ -15,6 +15,7 @@ import (
 	"github.com/teebroker/teebroker/policy"
 	"github.com/teebroker/teebroker/snp"
 	"github.com/teebroker/teebroker/tdx"
+	"github.com/teebroker/teebroker/vtpm"
 )
 
 // maxFile bounds each file that is read, in bytes: evidence with its logs, a
@@ -76,6 +77,8 @@ func (o *options) readPolicy() (*policy.Policy, error) {
 		snp.Format: policy.Decoder(snp.DecodeReferenceValues),
 		tdx.Format: policy.Decoder(tdx.DecodeReferenceValues),
 		cca.Format: policy.Decoder(cca.DecodeReferenceValues),
+
+		vtpm.Format: policy.Decoder(vtpm.DecodeReferenceValues),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", o.policy, err)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"iter"
 	"time"
 
 	"github.com/teebroker/teebroker/evidence"
@@ -78,7 +79,7 @@ func judge(ctx context.Context, in input) (*result, error) {
 	}
 	r.authenticate(ctx, v, in)
 	if r.Authentic {
-		r.describe()
+		r.describe(in)
 		r.appraise(in)
 	}
 	return r, nil
@@ -137,12 +138,31 @@ func (r *result) markBinding(o evidence.Outcome) {
 	}
 }
 
-func (r *result) describe() {
-	for name, value := range r.verified.Claims.All() {
+func (r *result) describe(in input) {
+	for name, value := range r.claims(in) {
 		r.Claims[name] = value
 	}
 	notAfter := r.verified.NotAfter.UTC()
 	r.NotAfter = &notAfter
+}
+
+// claims yields everything that genuine evidence says.
+func (r *result) claims(in input) iter.Seq2[string, evidence.Value] {
+	return func(yield func(string, evidence.Value) bool) {
+		seqs := []iter.Seq2[string, evidence.Value]{r.verified.Claims.All()}
+		if in.tee.also != nil {
+			if more, err := in.tee.also(in.raw); err == nil {
+				seqs = append(seqs, more)
+			}
+		}
+		for _, seq := range seqs {
+			for name, value := range seq {
+				if !yield(name, value) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // appraise judges by the policy, if there is one. Nobody asked for a binding

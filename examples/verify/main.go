@@ -12,7 +12,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -32,7 +31,7 @@ const about = `
 Is this evidence genuine and current, and is it acceptable?
 
 FILE is evidence as the hardware made it: for AMD SEV-SNP a report of 1184 bytes,
-for Intel TDX a quote, for Arm CCA a token. Flags come before FILE. Genuine means
+for Intel TDX a quote, for Arm CCA a token, for Azure's vTPM its blob. Flags come before FILE. Genuine means
 that every check of the format passed, up to the vendor's root and its revocation
 lists.
 
@@ -68,6 +67,12 @@ the token names. A vendor's CA, for tokens that bring certificates, goes to -roo
   verify -endorsements anchors.json token.cbor
   verify -endorsements cpak.pub.pem token.cbor
   verify -roots vendor-ca.pem token.cbor
+
+The keys of a vTPM of Azure are in a blob, NV index 0x01400001, with the report of
+SEV-SNP that vouches for them; -binding is then what the guest had put beside them,
+and a policy judges the report:
+
+  verify -endorsements vcek.der,milan.crl hcl.bin
 
 Whoever has none of this asks the vendors, for what is not among -endorsements:
 
@@ -123,9 +128,6 @@ func (o *options) setFormat(s string) error {
 			o.tee = &t
 			return nil
 		}
-	}
-	if s == "vtpm" {
-		return fmt.Errorf("%s is not supported yet", s)
 	}
 	return errors.New("no such format")
 }

@@ -294,7 +294,6 @@ func TestUnusable(t *testing.T) {
 		{"flag behind FILE", []string{file, "-json"}, "want one FILE"},
 		{"unknown flag", []string{"-whatever", file}, "-whatever"},
 		{"unknown format", []string{"-format", "sgx", file}, "no such format"},
-		{"format to come", []string{"-format", "vtpm", file}, "vtpm is not supported yet"},
 		{"binding that is no hex", []string{"-binding", "xy", file}, "-binding"},
 		{"binding of no bytes", []string{"-binding", "", file}, "no binding of 0 bytes"},
 		{"binding of zeros", []string{"-binding", "0000", file}, "no binding of 2 bytes"},

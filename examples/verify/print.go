@@ -15,7 +15,7 @@ func (r *result) print(p *cli.Page, in input) {
 	p.Table("Checks", r.checkRows())
 	p.Table("Not acceptable", r.mismatchRows())
 	if r.Authentic {
-		p.Table("Claims", claimRows(r.verified.Claims.All()))
+		p.Table("Claims", claimRows(r.claims(in)))
 		return
 	}
 	if in.tee == nil {

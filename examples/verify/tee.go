@@ -26,6 +26,10 @@ type tee struct {
 
 	// hearsay yields what evidence says that nothing vouches for.
 	hearsay func(raw []byte) (iter.Seq2[string, evidence.Value], error)
+
+	// also, unless nil, yields what genuine evidence says beside the claims of its
+	// result.
+	also func(raw []byte) (iter.Seq2[string, evidence.Value], error)
 }
 
 // trust is what a verifier relies on, and Items that need not be relied on.
@@ -41,5 +45,6 @@ type trust struct {
 
 // tees returns every format there is. A file is of the first that it looks like:
 // a report of SEV-SNP may have any number where a quote has its TEE type, but no
-// quote starts as a report does, and neither of them as a token of CCA.
-func tees() []tee { return []tee{snpTEE(), ccaTEE(), tdxTEE()} }
+// quote starts as a report does, and neither of them as a token of CCA or a blob of
+// Azure.
+func tees() []tee { return []tee{vtpmTEE(), snpTEE(), ccaTEE(), tdxTEE()} }
