@@ -44,6 +44,10 @@ type Blob struct {
 	Instance [16]byte
 	Image    string
 
+	// Epoch is the number of the first key of a purpose with epochs, usually 1,
+	// or one more than the largest for a recovery. It is 0 for all others.
+	Epoch uint64
+
 	// Policy is the [teebroker.PolicyDigest] of the only policies under which
 	// the broker may unwrap, or zero for whatever is registered at the time.
 	Policy [32]byte
@@ -73,7 +77,7 @@ func Wrap(b Blob, secret []byte) (keywrap.Wrapped, error) {
 	}
 	w, err := keywrap.Wrap(key.Recipient(), keywrap.Header{
 		By: keywrap.ByOwner, KeyID: key.ID, Tenant: b.Tenant, Instance: b.Instance, Image: b.Image,
-		Purpose: b.Purpose, Policy: b.Policy,
+		Purpose: b.Purpose, Epoch: b.Epoch, Policy: b.Policy,
 	}, secret)
 	if err != nil {
 		return keywrap.Wrapped{}, fmt.Errorf("%w: %w", ErrBlob, err)

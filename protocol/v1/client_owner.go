@@ -145,9 +145,3 @@ func (c *Client) Record(ctx context.Context, chain teebroker.Chain, after uint64
 	err := c.call(ctx, http.MethodGet, fmt.Sprintf("%s?chain=%s&after=%d", PathRecord, chain, after), nil, &j)
 	return j.Entries, err
 }
-
-// Act asks for hold, resume, recover or retire, which a broker without epochs
-// refuses.
-func (c *Client) Act(ctx context.Context, id [16]byte, act string) error {
-	return c.call(ctx, http.MethodPost, instancePath(id)+"/"+act, nil, nil)
-}

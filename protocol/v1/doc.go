@@ -20,6 +20,7 @@ const (
 	PathKeys      = "/broker/v1/tee-attestation-key"
 	PathNonce     = "/broker/v1/nonce"
 	PathRelease   = "/broker/v1/release"
+	PathConfirm   = "/broker/v1/confirm"
 	PathVerify    = "/broker/v1/verify"
 	PathInstances = "/broker/v1/instances"
 	PathPolicies  = "/broker/v1/policies"

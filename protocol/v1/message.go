@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/evidence"
@@ -175,7 +176,13 @@ func MarshalResponse(r teebroker.Response) []byte {
 	b = append(b, r.Sealed...)
 	b = append(b, `,"receipt":"`...)
 	b = append(b, r.Receipt...) // base64url and dots
-	return append(b, '"', '}')
+	b = append(b, '"')
+	if r.NextWrapped != nil {
+		b = append(b, `,"next_wrapped_key":`...)
+		b = append(b, r.NextWrapped...)
+		b = strconv.AppendUint(append(b, `,"epoch":`...), r.Epoch, 10)
+	}
+	return append(b, '}')
 }
 
 // ParseResponse returns the response that body is. Nothing in it is to be
@@ -197,7 +204,13 @@ func ParseResponse(body []byte) (teebroker.Response, error) {
 	if !bytes.HasPrefix(members["sealed"], []byte("{")) {
 		return teebroker.Response{}, errors.New("v1: response: nothing is sealed")
 	}
-	return teebroker.Response{Release: id, Sealed: bytes.Clone(members["sealed"]), Receipt: []byte(receipt)}, nil
+	r := teebroker.Response{Release: id, Sealed: bytes.Clone(members["sealed"]), Receipt: []byte(receipt), NextWrapped: bytes.Clone(members["next_wrapped_key"])}
+	if e := members["epoch"]; e != nil {
+		if err := strictjson.Unmarshal(e, &r.Epoch); err != nil {
+			return teebroker.Response{}, fmt.Errorf("v1: response: epoch: %w", err)
+		}
+	}
+	return r, nil
 }
 
 // challengeJSON answers a request for a nonce.

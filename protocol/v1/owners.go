@@ -41,6 +41,7 @@ type Authorization struct {
 	NotAfter   time.Time         `json:"not_after"`
 	Profiles   []nonce.Profile   `json:"profiles,omitempty"` // if none, v1
 	Chips      []strictjson.Hex  `json:"chips,omitempty"`
+	Outlives   bool              `json:"outlives_confirm,omitempty"` // stays open when a guest confirms, see teebroker.Authorization
 	Policy     strictjson.Digest `json:"policy_digest,omitzero"`
 	Generation uint64            `json:"generation,omitempty"`
 	Used       int               `json:"used,omitempty"`
@@ -204,6 +205,7 @@ func (s *Server) authorize(c *call) (answer, error) {
 	a := teebroker.Authorization{
 		ID: j.ID, Tenant: c.tenant, Instance: id, Purposes: j.Purposes, Uses: j.Uses,
 		NotBefore: j.NotBefore, NotAfter: j.NotAfter, Profiles: j.Profiles,
+		OutlivesConfirm: j.Outlives,
 	}
 	for _, chip := range j.Chips {
 		a.Chips = append(a.Chips, chip)
@@ -217,7 +219,7 @@ func (s *Server) authorize(c *call) (answer, error) {
 
 func authorizationOf(a store.AuthorizationStatus) Authorization {
 	j := Authorization{
-		a.ID, a.Purposes, max(a.Uses, 1), a.NotBefore, a.NotAfter, a.Profiles, nil, a.Policy, a.Generation, a.Used, a.State,
+		a.ID, a.Purposes, max(a.Uses, 1), a.NotBefore, a.NotAfter, a.Profiles, nil, a.OutlivesConfirm, a.Policy, a.Generation, a.Used, a.State,
 	}
 	for _, chip := range a.Chips {
 		j.Chips = append(j.Chips, chip)
@@ -406,22 +408,6 @@ func recordQuery(c *call) (chain teebroker.Chain, after uint64, limit int, err e
 		return "", 0, 0, errors.New("limit is not 1 to 1000")
 	}
 	return chain, after, limit, nil
-}
-
-// notYet refuses what there is no state for: hold, resume, recover and retire
-// come with epochs, section 7 of the protocol.
-func (s *Server) notYet(c *call) (answer, error) {
-	id, err := c.instance()
-	if err != nil {
-		return answer{}, err
-	}
-	if _, err := s.cfg.Owner.Status(c.Context(), c.tenant, id); err != nil {
-		return answer{}, ownerError(err)
-	}
-	return answer{}, &httpError{
-		http.StatusNotImplemented, "unsupported",
-		"this broker has no epochs yet, and hold, resume, recover and retire come with them; nothing was changed. To stop releases now, delete or revoke its authorizations", nil,
-	}
 }
 
 func unavailable(what string, err error) error {

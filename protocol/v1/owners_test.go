@@ -205,12 +205,19 @@ func TestOwnerRequests(t *testing.T) {
 		{"GET", v1.PathRecord + "?limit=1001", ``, 400, "malformed-request"},
 		{"GET", v1.PathRecord + "?after=1&after=2", ``, 400, "malformed-request"},
 		{"GET", v1.PathRecord + "?x=1", ``, 400, "malformed-request"},
-		{"POST", id + "/hold", ``, 501, "unsupported"},
-		{"POST", id + "/resume", ``, 501, "unsupported"},
-		{"POST", id + "/recover", ``, 501, "unsupported"},
-		{"POST", id + "/retire", ``, 501, "unsupported"},
-		{"POST", id + "/rewrap/disk", ``, 403, "foreign-blob"}, // it has a secret, and no blob
-		{"POST", v1.PathInstances + "/7d1f0b3e-5c1a-4f8e-9b52-0c6a3a6f2d11/hold", ``, 404, "no-instance"},
+		{"POST", id + "/hold", ``, 400, "malformed-request"},
+		{"POST", id + "/hold", `{"purpose":"disk"}`, 404, "no-instance"}, // it has no epochs
+		{"POST", id + "/resume", ``, 400, "malformed-request"},
+		{"POST", id + "/resume", `{"purpose":"disk"}`, 404, "no-instance"}, // it has no epochs
+		{"POST", id + "/recover", ``, 400, "malformed-request"},
+		{"POST", id + "/recover", `{"purpose":"disk","epoch":1}`, 404, "no-instance"}, // it has no epochs
+		{"POST", id + "/retire", ``, 400, "malformed-request"},
+		{"POST", id + "/retire", `{"purpose":"disk"}`, 404, "no-instance"}, // it has no epochs
+		{"POST", id + "/rewrap/disk", ``, 403, "foreign-blob"},             // it has a secret, and no blob
+		{"POST", v1.PathInstances + "/7d1f0b3e-5c1a-4f8e-9b52-0c6a3a6f2d11/hold", `{"purpose":"disk"}`, 404, "no-instance"},
+		{"PUT", id + "/epochs/disk", `{}`, 400, "malformed-request"},
+		{"GET", id + "/epochs/disk", ``, 404, "no-instance"},
+		{"POST", v1.PathConfirm, `{}`, 400, "malformed-request"},
 		{"GET", v1.PathKeys + "?tenant=other", ``, 403, "denied"}, // it has none
 		{"GET", v1.PathKeys + "?x=1", ``, 400, "malformed-request"},
 		{"DELETE", id + "/authorizations/" + strictjson.UUID(instance).String(), ``, 404, "no-instance"},

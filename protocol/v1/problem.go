@@ -88,6 +88,14 @@ func title(code string) string {
 		return "this very request is being answered"
 	case teebroker.Denied:
 		return "denied; the owner's record says why"
+	case teebroker.EpochPending:
+		return "the wrapped key is of a boot that was not confirmed; present the one before"
+	case teebroker.EpochDead:
+		return "the wrapped key is of an epoch that is over; the owner can recover it"
+	case teebroker.Superseded:
+		return "a later release took its place: stop"
+	case teebroker.Held:
+		return "the owner holds this purpose"
 	case teebroker.Gone:
 		return "what was kept was erased"
 	case teebroker.Unavailable:

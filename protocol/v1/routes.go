@@ -42,7 +42,11 @@ func (s *Server) table() []route {
 		t = append(t, route{http.MethodPost, PathNonce, everybody, maxSmall, s.nonce})
 	}
 	if s.cfg.Broker != nil {
-		t = append(t, route{http.MethodPost, PathRelease, everybody, MaxRelease, s.release})
+		t = append(
+			t,
+			route{http.MethodPost, PathRelease, everybody, MaxRelease, s.release},
+			route{http.MethodPost, PathConfirm, everybody, maxSmall, s.confirm},
+		)
 	}
 	if s.cfg.Keys != nil {
 		t = append(
@@ -73,6 +77,8 @@ func (s *Server) ownerTable() []route {
 		{del, instance + "/authorizations/{id}", owners, 0, s.revoke},
 		{put, instance + "/secrets/{purpose...}", owners, maxSecret, s.putSecret},
 		{put, instance + "/blobs/{purpose...}", owners, MaxRelease, s.putBlob},
+		{put, instance + "/epochs/{purpose...}", owners, MaxRelease, s.begin},
+		{get, instance + "/epochs/{purpose...}", owners, 0, s.epochs},
 		{get, PathPolicies, owners, 0, s.policies},
 		{put, name, owners, maxDocument, s.putPolicy},
 		{get, name, owners, 0, s.policy},
@@ -82,7 +88,7 @@ func (s *Server) ownerTable() []route {
 		t = append(t, route{post, instance + "/rewrap/{purpose...}", owners, MaxRelease, s.rewrap})
 	}
 	for _, act := range []string{"hold", "resume", "recover", "retire"} {
-		t = append(t, route{post, instance + "/" + act, owners, maxSmall, s.notYet})
+		t = append(t, route{post, instance + "/" + act, owners, MaxRelease, s.act(act)})
 	}
 	if s.cfg.Explain != nil {
 		t = append(t, route{post, name + "/explain", owners, maxDocument, s.explain})

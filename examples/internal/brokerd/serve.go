@@ -17,6 +17,7 @@ import (
 	"github.com/teebroker/teebroker/collateral"
 	"github.com/teebroker/teebroker/evidence"
 	"github.com/teebroker/teebroker/examples/internal/cli"
+	"github.com/teebroker/teebroker/keywrap"
 	"github.com/teebroker/teebroker/nonce"
 	"github.com/teebroker/teebroker/protocol/kbs"
 	v1 "github.com/teebroker/teebroker/protocol/v1"
@@ -153,10 +154,14 @@ func (b *broker) assemble(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
+	wrap, err := keywrap.NewWrapKey("wrap-1", wrapKey(keys.CipherKey()))
+	if err != nil {
+		return err
+	}
 	b.engine, err = teebroker.New(teebroker.Config{
 		Verifier: verifiers, Issuer: kbs.Issuer(release), Nonces: b.db, Directory: b.db, Secrets: b.db, Kept: b.db,
 		Ledger:   v1.Budget(b.db, v1.Rate{Burst: perInstance, Every: time.Second}, v1.Rate{Burst: perChip, Every: 10 * time.Millisecond}, nil),
-		Identity: keys.Identity(), Keys: attestation,
+		Identity: keys.Identity(), Keys: attestation, Wrap: wrap,
 		SimulatedRoots: roots, SimulatedState: b.db.Simulated(),
 	})
 	if err != nil {
@@ -176,6 +181,12 @@ func (b *broker) assemble(ctx context.Context, o Options) (err error) {
 // other use.
 func verificationKey(key [32]byte) [32]byte {
 	return sha256.Sum256(append([]byte("teebroker/broker/verification nonces/v1 "), key[:]...))
+}
+
+// wrapKey makes another key of the one of the key file, for the wrapped keys of
+// epochs.
+func wrapKey(key [32]byte) [32]byte {
+	return sha256.Sum256(append([]byte("teebroker/broker/wrap key/v1 "), key[:]...))
 }
 
 // finish brings the state up to what the options say, and makes the server.

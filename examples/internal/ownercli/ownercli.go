@@ -38,8 +38,8 @@ owner's token in the file TEEBROKER_OWNER_TOKEN_FILE; flags win:
 			statusCommand(), rewrapCommand(), recordCommand(),
 		},
 	}
-	for _, act := range []string{"hold", "resume", "recover", "retire"} {
-		g.Commands = append(g.Commands, actCommand(act))
+	for _, act := range []string{"hold", "resume", "recover", "retire", "epoch"} {
+		g.Commands = append(g.Commands, epochCommand(act))
 	}
 	return g
 }

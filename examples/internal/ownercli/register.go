@@ -271,26 +271,6 @@ func statusCommand() cli.Command {
 	}}
 }
 
-func actCommand(act string) cli.Command {
-	about := fmt.Sprintf(`
-Ask to %s an instance, which a broker without epochs refuses.
-
-  owner %s -instance 7d1f0b3e-5c1a-4f8e-9b52-0c6a3a6f2d11`, act, act)
-	return cli.Command{Name: "owner " + act, About: about, Env: env, Setup: func(fs *flag.FlagSet) cli.Action {
-		s, i := serviceFlags(fs), instanceFlag{}
-		i.register(fs)
-		return s.command(func(ctx context.Context, c *v1.Client) (result, error) {
-			if err := missing("instance", i.text()); err != nil {
-				return result{}, err
-			}
-			if err := c.Act(ctx, i.id, act); err != nil {
-				return result{}, err
-			}
-			return line("%s: done", act), nil
-		})
-	}}
-}
-
 // readSecret returns a file of 1 byte to limit.
 func readSecret(path string, limit int64) ([]byte, error) {
 	b, err := cli.ReadFile(path, limit)

@@ -65,6 +65,8 @@ func wrapCommand() cli.Command {
 		in := fs.String("in", "", "the secret is in this `FILE`, byte for byte")
 		out := fs.String("out", "", "write the blob to `FILE`")
 		identity := fs.String("identity", "", "the broker id is in this `FILE`")
+		mode := fs.String("epochs", "", "give the purpose epochs, in `MODE` boot or write: the host can't put back an earlier state")
+		initial := fs.Bool("initial", false, "with -epochs: the guest makes its own first state")
 		keep := fs.Bool("keep", false, "leave the broker a copy of the blob, for guests that present none")
 		return s.command(func(ctx context.Context, c *v1.Client) (result, error) {
 			if err := missing("instance", i.text(), "purpose", *purpose, "in", *in, "out", *out, "identity", *identity); err != nil {
@@ -84,7 +86,7 @@ func wrapCommand() cli.Command {
 				return result{}, err
 			}
 			w, err := owner.Wrap(owner.Blob{
-				Keys: keys, Broker: id, Time: time.Now(), Tenant: s.tenant, Instance: i.id, Purpose: *purpose,
+				Keys: keys, Broker: id, Time: time.Now(), Tenant: s.tenant, Instance: i.id, Purpose: *purpose, Epoch: firstEpoch(*mode),
 			}, secret)
 			if err != nil {
 				return result{}, err
@@ -93,6 +95,9 @@ func wrapCommand() cli.Command {
 			if err := writeBlob(*out, w); err != nil {
 				return result{}, err
 			}
+			if *mode != "" {
+				return epochResult(c.Begin(ctx, i.id, *purpose, v1.Epochs{Mode: *mode, Number: firstEpoch(*mode), Initial: *initial}, w))
+			}
 			if err := c.PutBlob(ctx, i.id, *purpose, w, *keep); err != nil {
 				return result{}, err
 			}
@@ -100,6 +105,14 @@ func wrapCommand() cli.Command {
 			return line("wrapped to %s, registered as %x", *out, d), nil
 		})
 	}}
+}
+
+// firstEpoch is the number of the first key of a purpose with epochs.
+func firstEpoch(mode string) uint64 {
+	if mode == "" {
+		return 0
+	}
+	return 1
 }
 
 func writeBlob(path string, w keywrap.Wrapped) error {
@@ -164,6 +177,9 @@ func rewrapInstance(ctx context.Context, c *v1.Client, id [16]byte, purpose, blo
 		if purpose != "" && p != purpose {
 			continue
 		}
+		if _, err := c.Epoch(ctx, id, p); err == nil {
+			continue // the broker wraps what comes after the first boot itself
+		}
 		var old []byte
 		if blob != "" {
 			if old, err = cli.ReadFile(blob, v1.MaxRelease); err != nil {
@@ -200,6 +216,7 @@ func authorizeCommand() cli.Command {
 		fs.Var(&purposes, "purpose", "purposes `NAME,…` (default all that the instance has)")
 		var profiles cli.List
 		fs.Var(&profiles, "profile", "protocols `NAME,…` (default those that the instance was registered for)")
+		outlives := fs.Bool("outlives-confirm", false, "stay open when a guest of a purpose with epochs confirms its boot, for -uses of them")
 		uses := fs.Int("uses", 1, "how many guest keys may have them")
 		life := fs.Duration("for", time.Hour, "from now for this `DURATION`")
 		return s.command(func(ctx context.Context, c *v1.Client) (result, error) {
@@ -226,7 +243,7 @@ func authorizeCommand() cli.Command {
 					by = append(by, nonce.Profile(p))
 				}
 			}
-			a, err := c.Authorize(ctx, i.id, v1.Authorization{Purposes: of, Profiles: by, Uses: *uses, NotAfter: time.Now().Add(*life).UTC().Truncate(time.Second)})
+			a, err := c.Authorize(ctx, i.id, v1.Authorization{Purposes: of, Profiles: by, Uses: *uses, Outlives: *outlives, NotAfter: time.Now().Add(*life).UTC().Truncate(time.Second)})
 			if err != nil {
 				return result{}, err
 			}
