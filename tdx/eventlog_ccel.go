@@ -1,20 +1,16 @@
 package tdx
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 
 	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/internal/tcglog"
 	"github.com/teebroker/teebroker/tdx/internal/abi"
 )
 
-// Numbers of TCG PC Client Platform Firmware Profile, sections 9 and 10.
-const (
-	evNoAction  = 3 // an event that is not measured
-	algSHA384   = 0x000C
-	specIDEvent = "Spec ID Event03\x00"
-)
+// algSHA384 is TPM_ALG_SHA384, the only hash of a log of a TD.
+const algSHA384 = 0x000C
 
 // ParseCCEL parses an event log as the ACPI table CCEL points to it: crypto-agile
 // events as in TCG PC Client Platform Firmware Profile, section 9.2, with SHA-384
@@ -29,72 +25,32 @@ func ParseCCEL(b []byte) (EventLog, error) {
 	if len(b) > MaxEventLogSize {
 		return malformed(fmt.Errorf("%d bytes", len(b)))
 	}
-	c := cursor{rest: b}
-	if err := c.specID(); err != nil {
-		return EventLog{}, err
+	parsed, err := tcglog.Parse(b)
+	if err != nil {
+		return malformed(err)
+	}
+	if as := parsed.Algorithms; len(as) != 1 || as[0] != (tcglog.Algorithm{ID: algSHA384, Size: abi.MRSize}) {
+		return EventLog{}, fail(checkItems, evidence.Unsupported, CCEL, errors.New("algorithms other than SHA-384"))
 	}
 	var l EventLog
-	for !padding(c.rest) {
-		index, e, err := c.event()
+	for {
+		e, more, err := parsed.Next()
 		switch {
 		case err != nil:
-			return EventLog{}, err
-		case !c.ok():
-			return malformed(errors.New("cut short"))
-		case index > abi.RTMRs || index == 0 && e.kind != evNoAction:
-			return malformed(fmt.Errorf("event of index %d", index))
-		case e.kind == evNoAction:
-			continue
+			return malformed(err)
+		case !more:
+			return l, nil
+		case e.Index > abi.RTMRs || e.Index == 0 && e.Type != tcglog.NoAction:
+			return malformed(fmt.Errorf("event of index %d", e.Index))
+		case e.Type != tcglog.NoAction:
+			l.events = append(l.events, ccelEvent(&e))
 		}
-		e.RTMR = uint8(index - 1)
-		l.events = append(l.events, e)
 	}
-	return l, nil
 }
 
-// padding reports whether nothing follows but what the log was filled with.
-func padding(b []byte) bool {
-	return len(b) == 0 || (b[0] == 0 || b[0] == 0xFF) && bytes.Equal(b[1:], b[:len(b)-1])
-}
-
-// specID takes the first event, which is of an older form and says which
-// algorithms the others are of.
-func (c *cursor) specID() error {
-	malformed := fail(checkItems, evidence.Malformed, CCEL, errors.New("does not begin with a Spec ID Event03"))
-	c.u32() // index, which means nothing: the event is not measured
-	kind, digest := c.u32(), c.take(20)
-	head := cursor{rest: c.take(c.u32())}
-	signature := head.take(uint32(len(specIDEvent)))
-	head.take(4 + 4) // platform class, version
-	algorithms := head.u32()
-	if !c.ok() || !head.ok() || kind != evNoAction || !zero(digest) || string(signature) != specIDEvent {
-		return malformed
-	}
-	if alg, size := head.u16(), head.u16(); algorithms != 1 || alg != algSHA384 || size != abi.MRSize {
-		return fail(checkItems, evidence.Unsupported, CCEL, errors.New("algorithms other than SHA-384"))
-	}
-	vendor := head.take(1)
-	if vendor != nil {
-		head.take(uint32(vendor[0]))
-	}
-	if !head.ok() || len(head.rest) != 0 {
-		return malformed
-	}
-	return nil
-}
-
-// event takes an event and its index.
-func (c *cursor) event() (index uint32, e logEvent, err error) {
-	index, e.kind = c.u32(), c.u32()
-	count, alg := c.u32(), c.u16()
-	digest := c.take(abi.MRSize)
-	e.Data = c.take(c.u32())
-	switch {
-	case !c.ok():
-		return 0, logEvent{}, nil
-	case count != 1 || alg != algSHA384:
-		return 0, logEvent{}, fail(checkItems, evidence.Malformed, CCEL, errors.New("event without exactly one digest of SHA-384"))
-	}
-	e.Digest = [48]byte(digest)
-	return index, e, nil
+// ccelEvent returns e, which is of index 1 to 4.
+func ccelEvent(e *tcglog.Event) logEvent {
+	made := logEvent{kind: e.Type}
+	made.RTMR, made.Digest, made.Data = uint8(e.Index-1), [48]byte(e.Digest(algSHA384)), e.Data
+	return made
 }

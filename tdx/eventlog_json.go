@@ -7,6 +7,7 @@ import (
 
 	"github.com/teebroker/teebroker/evidence"
 	"github.com/teebroker/teebroker/internal/strictjson"
+	"github.com/teebroker/teebroker/internal/tcglog"
 	"github.com/teebroker/teebroker/tdx/internal/abi"
 )
 
@@ -55,7 +56,7 @@ func (w wireEvent) parse() (logEvent, error) {
 		return logEvent{}, fmt.Errorf("imr %d", *w.IMR)
 	case len(w.Digest) != abi.MRSize:
 		return logEvent{}, fmt.Errorf("digest of %d bytes", len(w.Digest))
-	case *w.Kind == evNoAction:
+	case *w.Kind == tcglog.NoAction:
 		return logEvent{}, errors.New("an event that is not measured")
 	case runtime != (*w.Name != ""):
 		return logEvent{}, errors.New("only a runtime event has a name")

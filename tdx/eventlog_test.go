@@ -136,7 +136,7 @@ func TestParseCCEL(t *testing.T) {
 		{"first event without vendor info", slices.Concat(good[:size], []byte{spec - 1}, good[size+1:empty-1], good[empty:]), 0, evidence.Malformed},
 		{"first event with more vendor info than there is", put(empty-1, 1), 0, evidence.Malformed},
 		{"first event with vendor info", slices.Concat(good[:size], []byte{spec + 2}, good[size+1:empty-1], []byte{2, 'v', 'i'}, good[empty:]), 2, nil},
-		{"two algorithms", put(algorithms, 2), 0, evidence.Unsupported},
+		{"two algorithms, of which one is not there", put(algorithms, 2), 0, evidence.Malformed},
 		{"logs of SHA-256", put(algorithm, 0x0B, 0, 32), 0, evidence.Unsupported},
 		{"SHA-384 of another size", put(algorithm+2, 32), 0, evidence.Unsupported},
 	} {
