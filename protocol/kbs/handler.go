@@ -36,7 +36,11 @@ func (h *Handler) auth(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	id, err := h.cfg.Sessions.New(c.Nonce, hash)
+	session := Session{Hash: hash}
+	if _, ok := h.cfg.Delegated[req.TEE]; ok {
+		session.Delegated = req.TEE
+	}
+	id, err := h.cfg.Sessions.New(c.Nonce, session)
 	if err != nil {
 		return fmt.Errorf("kbs: session: %w: %w", teebroker.Unavailable, err)
 	}
@@ -59,6 +63,9 @@ func (h *Handler) served(req request) error {
 	}
 	if len(req.Extra) == 0 {
 		return atAttest(malformed("the request has no extra-params", nil))
+	}
+	if _, ok := h.cfg.Delegated[req.TEE]; ok {
+		return nil
 	}
 	switch req.TEE {
 	case "snp", "tdx", "cca":
@@ -130,9 +137,9 @@ func (h *Handler) request(r *http.Request, body attestation) (teebroker.Request,
 	if err != nil {
 		return teebroker.Request{}, "", err
 	}
-	session := cookie(r)
-	hash, ok := h.cfg.Sessions.Open(session, n)
-	if session == "" || !ok {
+	id := cookie(r)
+	session, ok := h.cfg.Sessions.Open(id, n)
+	if id == "" || !ok {
 		return teebroker.Request{}, "", &refusal{
 			status: http.StatusUnauthorized, kind: kindToken, code: teebroker.NonceSpent,
 			detail: "no cookie of the session that this challenge opened",
@@ -143,10 +150,10 @@ func (h *Handler) request(r *http.Request, body attestation) (teebroker.Request,
 		return teebroker.Request{}, "", malformed("the tee-pubkey is not one that is taken here", err)
 	}
 	req := teebroker.Request{Nonce: n, Tenant: h.cfg.Tenant, Recipient: key}
-	if err := h.shape(&req, body.Evidence, hash); err != nil {
+	if err := h.shape(&req, body.Evidence, session); err != nil {
 		return teebroker.Request{}, "", err
 	}
-	return req, session, nil
+	return req, id, nil
 }
 
 // keep stores what a session may ask for with, and returns its token.

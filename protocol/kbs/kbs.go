@@ -25,11 +25,14 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/ear"
+	"github.com/teebroker/teebroker/evidence"
 	"github.com/teebroker/teebroker/keywrap"
 )
 
@@ -62,6 +65,12 @@ type Config struct {
 	// with, if they offer it: SHA256, SHA384 or SHA512. If zero, SHA384, which is
 	// theirs if they offer nothing.
 	Hash crypto.Hash
+
+	// Delegated are TEEs whose evidence another service verifies, "sgx" and "csv",
+	// and the formats under which the Broker's verifier has it verified: see
+	// protocol/trustee. The evidence is handed on as the client wrote it. What is
+	// not here is refused.
+	Delegated map[string]evidence.Format
 
 	// AllowSampleEvidenceUnsafe takes "sample" evidence, which anybody can make.
 	// The Broker's verifier must know it as well, see [Sample].
@@ -106,6 +115,12 @@ func New(cfg Config) (*Handler, error) {
 	if hashName(cfg.Hash) == "" {
 		return nil, errors.New("kbs: Config.Hash is not one of the protocol")
 	}
+	for tee, format := range cfg.Delegated {
+		if !slices.Contains(delegable(), tee) || format == "" {
+			return nil, fmt.Errorf("kbs: Config.Delegated: %q can't be", tee)
+		}
+	}
+	cfg.Delegated = maps.Clone(cfg.Delegated)
 	if cfg.Audience == "" {
 		cfg.Audience = "teebroker/kbs"
 	}

@@ -120,16 +120,16 @@ func (r *recordedIssuer) Open(_ nonce.Profile, n nonce.Nonce) (time.Time, error)
 // New and Open of the sessions: the hash is what the recorded server chose.
 type recordedSessions struct{ *recorded }
 
-func (r recordedSessions) New(n nonce.Nonce, h crypto.Hash) (string, error) {
+func (r recordedSessions) New(n nonce.Nonce, _ kbs.Session) (string, error) {
 	if id := r.ids[n]; id != "" {
 		return id, nil
 	}
 	return fmt.Sprintf("%x", n[:16]), nil
 }
 
-func (r recordedSessions) Open(id string, n nonce.Nonce) (crypto.Hash, bool) {
-	want, _ := r.New(n, 0)
-	return r.hashes[n], id != "" && id == want
+func (r recordedSessions) Open(id string, n nonce.Nonce) (kbs.Session, bool) {
+	want, _ := r.New(n, kbs.Session{})
+	return kbs.Session{Hash: r.hashes[n]}, id != "" && id == want
 }
 
 // withVCEK answers with one more certificate where the simulated AMD has none.

@@ -25,17 +25,26 @@ const cookieName = "kbs-session-id"
 // Like an Issuer of nonces it keeps no state, so that strangers can't fill a
 // store.
 type Sessions interface {
-	// New returns the id of the session that n opens, in which digests are made
-	// with h. It is 1 to 128 characters that a cookie may have.
-	New(n nonce.Nonce, h crypto.Hash) (id string, err error)
+	// New returns the id of the session s that n opens. It is 1 to 128 characters
+	// that a cookie may have.
+	New(n nonce.Nonce, s Session) (id string, err error)
 
-	// Open returns the h that id was made with for n, or false.
-	Open(id string, n nonce.Nonce) (h crypto.Hash, ok bool)
+	// Open returns the session that id was made of for n, or false.
+	Open(id string, n nonce.Nonce) (s Session, ok bool)
+}
+
+// Session is what was settled with a challenge.
+type Session struct {
+	Hash crypto.Hash // of digests
+
+	// Delegated is the TEE that the client says it is of, if that is one of
+	// Config.Delegated, or "". The shape of other evidence says what it is.
+	Delegated string
 }
 
 // NewSessions returns Sessions whose ids are the first 16 bytes of
-// HMAC-SHA-256(key, "teebroker/kbs/session" ‖ 0x00 ‖ hash name ‖ 0x00 ‖ nonce) in
-// hexadecimal. key is 32 random bytes of no other use, the same in every replica;
+// HMAC-SHA-256(key, "teebroker/kbs/session" ‖ 0x00 ‖ hash name ‖ 0x00 ‖ delegated ‖
+// 0x00 ‖ nonce) in hexadecimal. key is 32 random bytes of no other use, the same in every replica;
 // zero is an error.
 func NewSessions(key [32]byte) (Sessions, error) {
 	if key == [32]byte{} {
@@ -46,21 +55,28 @@ func NewSessions(key [32]byte) (Sessions, error) {
 
 type sessions struct{ key [32]byte }
 
-func (s sessions) New(n nonce.Nonce, h crypto.Hash) (string, error) {
+func (s sessions) New(n nonce.Nonce, of Session) (string, error) {
 	mac := hmac.New(sha256.New, s.key[:])
-	fmt.Fprintf(mac, "teebroker/kbs/session\x00%s\x00%s", hashName(h), n[:])
+	fmt.Fprintf(mac, "teebroker/kbs/session\x00%s\x00%s\x00%s", hashName(of.Hash), of.Delegated, n[:])
 	return hex.EncodeToString(mac.Sum(nil)[:16]), nil
 }
 
-func (s sessions) Open(id string, n nonce.Nonce) (crypto.Hash, bool) {
-	for _, h := range hashes {
-		want, _ := s.New(n, h.hash)
-		if subtle.ConstantTimeCompare([]byte(id), []byte(want)) == 1 {
-			return h.hash, true
+func (s sessions) Open(id string, n nonce.Nonce) (Session, bool) {
+	for _, tee := range append([]string{""}, delegable()...) {
+		for _, h := range hashes {
+			of := Session{h.hash, tee}
+			want, _ := s.New(n, of)
+			if subtle.ConstantTimeCompare([]byte(id), []byte(want)) == 1 {
+				return of, true
+			}
 		}
 	}
-	return 0, false
+	return Session{}, false
 }
+
+// delegable are the TEEs whose evidence others may verify for a Handler. That of SE
+// needs a challenge of its own kind.
+func delegable() []string { return []string{"sgx", "csv"} }
 
 // hashes are those of the protocol that the engine has, as clients spell them.
 var hashes = []struct {

@@ -35,9 +35,8 @@ type ccaEvidence struct {
 	Token octets `json:"token"`
 }
 
-// shape sets Profile, Evidence and CoCo of req from the form of c. hash is that
-// of the session.
-func (h *Handler) shape(req *teebroker.Request, c composite, hash crypto.Hash) error {
+// shape sets Profile, Evidence and CoCo of req from the form of c.
+func (h *Handler) shape(req *teebroker.Request, c composite, session Session) error {
 	if c.Additional == nil {
 		return malformed("there is no additional_evidence", nil)
 	}
@@ -48,6 +47,8 @@ func (h *Handler) shape(req *teebroker.Request, c composite, hash crypto.Hash) e
 	has := func(name string) bool { _, ok := members[name]; return ok }
 	var primary evidence.Evidence
 	switch {
+	case session.Delegated != "":
+		primary = evidence.Evidence{Format: h.cfg.Delegated[session.Delegated], Raw: bytes.Clone(c.Primary)}
 	case has("snp-report"):
 		if *c.Additional != "" {
 			return malformed("an SVSM has no additional_evidence", nil)
@@ -78,7 +79,7 @@ func (h *Handler) shape(req *teebroker.Request, c composite, hash crypto.Hash) e
 	if err := h.devices(req, *c.Additional); err != nil {
 		return err
 	}
-	req.CoCo = &teebroker.CoCo{AdditionalEvidence: *c.Additional, Hashes: slices.Repeat([]crypto.Hash{hash}, len(req.Evidence))}
+	req.CoCo = &teebroker.CoCo{AdditionalEvidence: *c.Additional, Hashes: slices.Repeat([]crypto.Hash{session.Hash}, len(req.Evidence))}
 	return nil
 }
 
