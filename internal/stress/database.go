@@ -113,7 +113,7 @@ func (d *database) open(ctx context.Context, clock func() time.Time, wrap func(*
 			state.Read, err = r.connect()
 		} else {
 			state.DB.SetMaxIdleConns(16)
-			state.DB.SetMaxOpenConns(24)
+			state.DB.SetMaxOpenConns(16)
 		}
 	}
 	if err != nil {

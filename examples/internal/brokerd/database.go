@@ -50,6 +50,7 @@ func openDatabase(ctx context.Context, dsn string, cipher store.Cipher, simulate
 		d.db, err = sql.Open("pgx", dsn)
 		if err == nil {
 			d.db.SetMaxOpenConns(16)
+			d.db.SetMaxIdleConns(16) // or every burst opens connections
 		}
 		d.read = d.db
 	} else {
