@@ -117,7 +117,7 @@ func (a *Audit) print(w io.Writer) error {
 
 // runAudit audits the database that dsn names, and looks for the receipts in files.
 func runAudit(ctx context.Context, dsn string, broker [32]byte, receipts []string) (*Audit, error) {
-	dialect, driver, name := sqlstore.PostgreSQL, "pgx", dsn
+	dialect, driver, name := sqlstore.PostgreSQL, "pgx", verified(dsn)
 	if !postgres(dsn) {
 		path, err := filepath.Abs(dsn)
 		if err != nil {

@@ -5,10 +5,14 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
 	_ "github.com/jackc/pgx/v5/stdlib"
 	_ "modernc.org/sqlite"
 
@@ -47,7 +51,7 @@ func openDatabase(ctx context.Context, dsn string, cipher store.Cipher, simulate
 	var err error
 	if postgres(dsn) {
 		cfg.Dialect = sqlstore.PostgreSQL
-		d.db, err = sql.Open("pgx", dsn)
+		d.db, err = sql.Open("pgx", verified(dsn))
 		if err == nil {
 			d.db.SetMaxOpenConns(16)
 			d.db.SetMaxIdleConns(16) // or every burst opens connections
@@ -79,6 +83,37 @@ func opening(dsn string, err error) error {
 
 func postgres(dsn string) bool {
 	return strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://")
+}
+
+// verified returns the URL of a PostgreSQL with sslmode=verify-full if it says nothing
+// of TLS and names another host: the driver would go on without TLS if whoever is
+// between says that there is none.
+func verified(dsn string) string {
+	u, err := url.Parse(dsn)
+	if err != nil || u.Query().Has("sslmode") || os.Getenv("PGSSLMODE") != "" {
+		return dsn
+	}
+	cfg, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		return dsn
+	}
+	hosts := []string{cfg.Host}
+	for _, f := range cfg.Fallbacks {
+		hosts = append(hosts, f.Host)
+	}
+	if !slices.ContainsFunc(hosts, remote) {
+		return dsn
+	}
+	q := u.Query()
+	q.Set("sslmode", "verify-full")
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
+// remote reports whether host is neither this one nor a directory of Unix sockets.
+func remote(host string) bool {
+	ip := net.ParseIP(host)
+	return host != "localhost" && !strings.HasPrefix(host, "/") && !strings.HasPrefix(host, "@") && (ip == nil || !ip.IsLoopback())
 }
 
 func openSQLite(path string) (write, read *sql.DB, err error) {

@@ -92,5 +92,5 @@ func setupServe(fs *flag.FlagSet) cli.Action {
 }
 
 func dbFlag(fs *flag.FlagSet, db *string) {
-	fs.StringVar(db, "db", "", "`PATH` of the SQLite database, or postgres://… (default in your state directory)")
+	fs.StringVar(db, "db", "", "`PATH` of the SQLite database, or postgres://…, with TLS and the server's name verified on other hosts unless sslmode says otherwise (default in your state directory)")
 }

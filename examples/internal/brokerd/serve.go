@@ -191,8 +191,12 @@ func wrapKey(key [32]byte) [32]byte {
 
 // finish brings the state up to what the options say, and makes the server.
 func (b *broker) finish(ctx context.Context, o Options, verifiers evidence.Verifiers, verification nonce.Issuer) error {
-	if err := ownerToken(ctx, b.files.token, b.db); err != nil {
+	warning, err := ownerToken(ctx, b.files.token, b.db)
+	switch {
+	case err != nil:
 		return err
+	case warning != "":
+		b.log.Warn(warning)
 	}
 	if err := writeID(b.files.id, b.engine.ID()); err != nil {
 		return err

@@ -200,6 +200,49 @@ func ownerOf(t *testing.T, url, dir string) *v1.Client {
 	return c
 }
 
+// A token that was removed is nobody's after a restart either, though it is in the
+// file; with the file gone there is a new one.
+func TestServeRemovedToken(t *testing.T) {
+	dir, o := state(t), brokerd.Options{TrustSimulated: simulatedDir(t)}
+	file := filepath.Join(dir, "owner.token")
+	_, _, stop := serve(t, o)
+	stop()
+	g := cli.Group{Name: "broker", Commands: brokerd.TenantCommands()}
+	if status := g.Main([]string{"tenant", "remove", "-simulated", "-token-file", file}, io.Discard, t.Output()); status != 0 {
+		t.Fatal(status)
+	}
+	url, log, stop := serve(t, o)
+	if _, err := ownerOf(t, url, dir).Policies(t.Context()); !errors.Is(err, teebroker.Unauthenticated) {
+		t.Errorf("the removed token: %v", err)
+	}
+	if !strings.Contains(log.String(), "was removed") {
+		t.Error("nobody is told")
+	}
+	stop()
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	url, _, _ = serve(t, o)
+	if _, err := ownerOf(t, url, dir).Policies(t.Context()); err != nil {
+		t.Errorf("a new token: %v", err)
+	}
+}
+
+// A token that is asked for is not passed over for keys in a file that were there
+// before.
+func TestServeKeysBefore(t *testing.T) {
+	state(t)
+	o := brokerd.Options{TrustSimulated: simulatedDir(t)}
+	_, _, stop := serve(t, o)
+	stop()
+	o.AttestationKey, o.Listen = "pkcs11:token=tee;object=kek?module-path=/nowhere.so&pin-value=1", "127.0.0.1:0"
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // it would serve
+	defer cancel()
+	if err := brokerd.Serve(ctx, o, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "none in a token") {
+		t.Error(err)
+	}
+}
+
 // The operator's policies are before those of every instance, of those that were
 // registered before too.
 func TestServePolicies(t *testing.T) {

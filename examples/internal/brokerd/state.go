@@ -9,9 +9,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/examples/internal/cli"
 	"github.com/teebroker/teebroker/internal/strictjson"
 	"github.com/teebroker/teebroker/keyfile"
@@ -71,6 +73,9 @@ func (o Options) files() (files, error) {
 // holds the attestation key, and nothing else yet.
 func (o Options) keys(ctx context.Context, f files, t tokens) (*keyfile.File, error) {
 	k, err := keyfile.Read(f.keys)
+	if err == nil && strings.HasPrefix(o.AttestationKey, "pkcs11:") && !slices.ContainsFunc(k.Entries(), inToken) {
+		return nil, fmt.Errorf("-attestation-key: %s has keys already, and none in a token: add one with broker key add -in-token", f.keys)
+	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return k, err
 	}
@@ -94,6 +99,8 @@ func (o Options) keys(ctx context.Context, f files, t tokens) (*keyfile.File, er
 	}
 	return keyfile.Read(f.keys)
 }
+
+func inToken(e keyfile.Entry) bool { return e.Token != "" && !e.Retired }
 
 // newToken returns a bearer token of 256 random bits.
 func newToken() string {
@@ -122,26 +129,57 @@ func ReadToken(path string) (string, error) {
 	return token, nil
 }
 
-// ownerToken makes sure that the token in the file is one of the default tenant.
-func ownerToken(ctx context.Context, path string, tenants store.Tenants) error {
-	err := cli.CreateFile(path, []byte(newToken()+"\n"), 0o600)
+// ownerToken makes sure that the token in the file is one of the default tenant. One
+// that was removed stays so: then it returns a warning.
+func ownerToken(ctx context.Context, path string, d *database) (warning string, err error) {
+	err = cli.CreateFile(path, []byte(newToken()+"\n"), 0o600)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+		return "", err
 	}
 	token, err := ReadToken(path)
 	if err != nil {
-		return err
+		return "", err
 	}
 	digest := v1.TokenDigest(token)
-	switch tenant, err := tenants.Tenant(ctx, digest); {
-	case errors.Is(err, store.NotFound):
-		return tenants.AddTenant(ctx, v1.DefaultTenant, digest)
-	case err != nil:
-		return err
-	case tenant != v1.DefaultTenant:
-		return fmt.Errorf("%s: a token of tenant %s, not of %s", path, tenant, v1.DefaultTenant)
+	tenant, err := d.Tenant(ctx, digest)
+	switch {
+	case err == nil && tenant != v1.DefaultTenant:
+		return "", fmt.Errorf("%s: a token of tenant %s, not of %s", path, tenant, v1.DefaultTenant)
+	case err == nil || !errors.Is(err, store.NotFound):
+		return "", err
 	}
-	return nil
+	removed, err := d.removed(ctx, digest)
+	switch {
+	case err != nil:
+		return "", err
+	case removed:
+		return "the token in the owner's token file was removed, and is nobody's; delete the file to have a new one made", nil
+	}
+	return "", d.AddTenant(ctx, v1.DefaultTenant, digest)
+}
+
+// removed reports whether a token of the default tenant was removed, which the
+// record knows for ever.
+func (d *database) removed(ctx context.Context, token [32]byte) (bool, error) {
+	for after := uint64(0); ; {
+		es, err := d.Record(ctx, v1.DefaultTenant, teebroker.Decisions, after, 1000)
+		if err != nil || len(es) == 0 {
+			return false, err
+		}
+		for _, e := range es {
+			var act store.Act
+			if e.Kind != store.KindTokenEnd {
+				continue
+			}
+			if err := strictjson.UnmarshalKnown(e.Body, &act); err != nil {
+				return false, err
+			}
+			if act.Digest == token {
+				return true, nil
+			}
+		}
+		after = es[len(es)-1].Seq
+	}
 }
 
 // writeID leaves the broker id where guests and owners can be given it from. It is
