@@ -43,6 +43,16 @@ As a guest of a simulated platform, which was launched for the instance:
   attester release -tee snp -simulate sim -broker http://127.0.0.1:8080 \
     -tenant default -instance 7d1f0b3e-5c1a-4f8e-9b52-0c6a3a6f2d11 -purpose disk -identity broker.id
 
+A secret with epochs is the key of state that the host can't put back. -state names
+the directory of that state, of two files and the wrapped key of the epoch, for
+backups; the broker has the latter too. The state itself goes
+to -out, and only after the broker acknowledged the boot. A first boot makes 32 random
+bytes; -state-in replaces the state afterwards, durably:
+
+  attester release -tee snp -broker https://broker.example:8443 -tenant default \
+    -instance 7d1f0b3e-5c1a-4f8e-9b52-0c6a3a6f2d11 -purpose vtpm \
+    -identity broker.id -state /var/lib/guest -out state.bin
+
 Plain HTTP is as good: TLS only hides from the host's network what is asked for.
 Exit status: 0 the secret, 1 the broker refused, 2 it can't be reached.`
 
@@ -56,9 +66,14 @@ type release struct {
 	identity string
 	ca       string
 	out      string
+	state    string
+	stateIn  string
+	every    bool
 	suite    string
 	timeout  time.Duration
 	json     bool
+
+	confirmed uint64 // the epoch, of a secret with epochs
 
 	sleep func(context.Context, time.Duration) error // between tries
 }
@@ -77,6 +92,9 @@ func releaseSetup(m machine, sleep func(context.Context, time.Duration) error) f
 		fs.StringVar(&r.identity, "identity", "", "the broker id is in this `FILE`")
 		fs.StringVar(&r.ca, "ca", "", "`PEM` of the authority of the broker's certificate (default the system's)")
 		fs.StringVar(&r.out, "out", "", "write the secret to `FILE`, mode 0600")
+		fs.StringVar(&r.state, "state", "", "the secret has epochs, and the state under it is in this `DIR`")
+		fs.StringVar(&r.stateIn, "state-in", "", "with -state: store this `FILE` as the state, after the boot")
+		fs.BoolVar(&r.every, "write-mode", false, "with -state: the purpose is of mode write, and each change is announced")
 		fs.StringVar(&r.suite, "suite", string(keywrap.MLKEM768X25519), "`SUITE` of the key")
 		fs.DurationVar(&r.timeout, "timeout", time.Minute, "give up after this `DURATION`")
 		fs.BoolVar(&r.json, "json", false, "print one JSON object")
@@ -102,6 +120,10 @@ func (r *release) act(args []string, stdout io.Writer) (bool, error) {
 		return false, cli.Usagef("unexpected argument %q", args[0])
 	case r.guest.tee == "" || r.broker == "" || r.guest.instance == nil || r.purpose == "":
 		return false, cli.Usagef("-tee, -broker, -instance and -purpose are required")
+	case r.state == "" && (r.stateIn != "" || r.every):
+		return false, cli.Usagef("-state-in and -write-mode go with -state")
+	case r.state != "" && r.identity == "":
+		return false, cli.Usagef("-state needs -identity: anybody could say that there is no state yet")
 	}
 	if r.guest.tenant == "" {
 		r.guest.tenant = v1.DefaultTenant
@@ -127,6 +149,7 @@ type released struct {
 	Bytes   int             `json:"bytes"`
 	Pinned  bool            `json:"pinned"` // the broker's receipt was checked
 	Tries   int             `json:"tries"`
+	Epoch   uint64          `json:"epoch,omitempty"` // that was confirmed
 	Out     string          `json:"out,omitempty"`
 }
 
@@ -243,7 +266,7 @@ func (r *release) ask(ctx context.Context, c *v1.Client, s *guestside.Session) (
 		got.Tries++
 		secret, id, err := r.send(ctx, c, s, body)
 		if err == nil {
-			got.Release = id
+			got.Release, got.Epoch = id, r.confirmed
 			return secret, got, nil
 		}
 		if last = err; !again(err) && !errors.Is(err, teebroker.NonceSpent) && !errors.Is(err, guestside.NotOpened) {
@@ -323,7 +346,7 @@ func (r *release) send(ctx context.Context, c *v1.Client, s *guestside.Session, 
 		}
 		resp, err := c.Release(ctx, body)
 		if err == nil {
-			secret, err := s.Open(ctx, resp)
+			secret, err := r.open(ctx, c, s, resp)
 			return secret, resp.Release, err
 		}
 		if last = err; !again(err) {

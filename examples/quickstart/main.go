@@ -29,7 +29,7 @@ func main() {
 func run(ctx context.Context, w io.Writer) int {
 	began := time.Now()
 	t := &transcript{w: w}
-	for _, chapter := range []func(context.Context, *transcript) error{genuine, release, genuineTDX, releaseTDX, releaseCCA, overHTTP} {
+	for _, chapter := range []func(context.Context, *transcript) error{genuine, release, genuineTDX, releaseTDX, releaseCCA, overHTTP, clones} {
 		if err := chapter(ctx, t); err != nil {
 			fmt.Fprintln(w, "\nquickstart can't go on:", err)
 			return 1

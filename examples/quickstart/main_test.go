@@ -38,7 +38,11 @@ func TestRun(t *testing.T) {
 		"being lost: the stored answer\n",
 		"without the owner's token: refused, unauthenticated",
 		"ms  the audit: every entry follows the one before, and one of them is the release\n",
-		"All 43 steps went as they must",
+		"yesterday's disk, which attests as ever: refused, epoch-dead",
+		"and gets nothing to run: refused, superseded",
+		"ms  the backup boots, and goes on from there\n",
+		"given up for good: refused, epoch-dead",
+		"All 52 steps went as they must",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the transcript lacks %q", want)

@@ -37,9 +37,7 @@ type service struct {
 // provisions and authorizes, and one guest gets the secret, over HTTP.
 func overHTTP(ctx context.Context, t *transcript) error {
 	t.title("8. The same as a service: owner and guest over HTTP")
-	s := &service{platform: ccatest.NewPlatform(), secret: make([]byte, 32)}
-	rand.Read(s.secret)
-	stop, err := s.start(ctx)
+	s, stop, err := newService(ctx)
 	if err != nil {
 		return err
 	}
@@ -87,6 +85,14 @@ func overHTTP(ctx context.Context, t *transcript) error {
 	})
 	t.try("the audit: every entry follows the one before, and one of them is the release", accepted, func() error { return s.audit(ctx) })
 	return nil
+}
+
+// newService serves, and returns what stops it.
+func newService(ctx context.Context) (*service, func(), error) {
+	s := &service{platform: ccatest.NewPlatform(), secret: make([]byte, 32)}
+	rand.Read(s.secret)
+	stop, err := s.start(ctx)
+	return s, stop, err
 }
 
 // start serves, and returns what stops it.

@@ -72,7 +72,21 @@ func newBroker(store *memory.Store, verifiers evidence.Verifiers, simulated [][3
 	if err != nil {
 		return nil, err
 	}
+	rand.Read(key[:])
+	wrap, err := keywrap.NewWrapKey("wrap-1", key)
+	if err != nil {
+		return nil, err
+	}
+	attestation, err := keywrap.Generate(keywrap.MLKEM1024P384)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := teebroker.NewKeySet(map[string][]teebroker.AttestationKey{tenant: {{ID: "first", Opener: attestation}}})
+	if err != nil {
+		return nil, err
+	}
 	return teebroker.New(teebroker.Config{
+		Keys: keys, Wrap: wrap,
 		Verifier: verifiers, Issuer: issuer, Identity: identity,
 		Nonces: store, Directory: store, Secrets: store, Ledger: store,
 		SimulatedRoots: simulated, SimulatedState: true,
