@@ -148,7 +148,7 @@ func TestTwoTerminals(t *testing.T) {
 	p.must(release, 1, "refused: denied") // another guest has another key
 	p.must(export+"owner status"+instance, 0, "1 of 1 used")
 	p.must(export+"owner record -chain refusals", 0, "other-key")
-	p.must(export+"owner hold"+instance, 1, "epochs")
+	p.must(export+"owner hold -purpose disk"+instance, 1, "no-instance") // it has no epochs
 	p.must(export+"owner status -tenant acme"+instance, 1, "forbidden")
 	p.must(export+"owner policy explain -name first -in guest.json", 0, "0 verdicts would change of 1")
 	p.must(`sed 's/"allow_smt": true/"allow_smt": false/' guest.json > strict.json; `+export+"owner policy explain -name first -in strict.json", 1, "1 verdicts would change")

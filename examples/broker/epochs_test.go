@@ -1,0 +1,55 @@
+package main
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A guest with state that its host can copy and put back, with the programs: a
+// restored disk opens nothing until its owner recovers it, and then what ran
+// before is given up.
+func TestEpochs(t *testing.T) {
+	p := newPrograms(t)
+	suggested, stop := p.serve("-trust-simulated", sim)
+	if out, status := p.sh("set -e\n" + script(suggested)); status != 0 {
+		t.Fatalf("%d\n%s", status, out)
+	}
+	var export, release string
+	for line := range strings.Lines(strings.ReplaceAll(script(suggested), "\\\n", "")) {
+		switch {
+		case strings.Contains(line, "export"):
+			export = strings.TrimSpace(line) + "; "
+		case strings.Contains(line, "release"):
+			release = strings.TrimSpace(line)
+		}
+	}
+	const which = " -purpose vtpm -instance 7d1f0b3e-5c1a-4f8e-9b52-0c6a3a6f2d11"
+	id := filepath.Join("state", "teebroker", "simulated", "broker.id")
+	boot := func(dir, more string) string {
+		return export + "owner authorize" + which + " && " + release + " -purpose vtpm -state " + dir + more
+	}
+	p.must("mkdir disk && head -c 32 /dev/urandom > first.key", 0, "")
+	p.must(export+"owner wrap -epochs boot -initial -in first.key -out first.wrapped -identity "+id+which, 0, "CURRENT, epoch 1 of 1, mode boot")
+	p.must(release+" -purpose vtpm", 1, "denied") // nothing is authorized
+	p.must("echo one > one; echo two > two", 0, "")
+	p.must(boot("disk", " -state-in one"), 0, "")
+	p.must("cp -r disk yesterday", 0, "")
+	p.must(boot("disk", " -out got && cmp got one"), 0, "")
+	p.must(boot("disk", " -state-in two"), 0, "")
+	p.must(export+"owner epoch"+which, 0, "CURRENT, epoch 4 of 4")
+	p.must(boot("yesterday", ""), 2, "the disk does not have the state that the broker names")
+	p.must(export+"owner hold"+which, 0, "HELD")
+	p.must(boot("disk", ""), 1, "refused: held")
+	p.must(export+"owner resume"+which, 0, "PENDING")
+	p.must(boot("disk", " -out got && cmp got two"), 0, "")
+	p.must(export+"owner recover -epoch 99"+which, 1, "not-authorized")
+	p.must(export+"owner recover -epoch 2"+which, 0, "CURRENT")
+	p.must(boot("disk", ""), 2, "the disk does not have")
+	p.must(boot("yesterday", " -out got && cmp got one"), 0, "")
+	p.must(export+"owner record", 0, "recover")
+	p.must(export+"owner retire"+which, 0, "RETIRED")
+	p.must(boot("yesterday", ""), 1, "refused: denied")
+	checkLog(t, p, stop())
+	p.must("broker audit -simulated", 0, "whole")
+}
