@@ -100,10 +100,11 @@ func (b *Broker) redeem(ctx context.Context, p *presented) error {
 // refused stores the refusal of a request whose nonce was redeemed and returns
 // err. It is best effort: what the peer hears does not depend on it. Unavailable
 // is not stored, because it decides nothing: the evidence was not judged, or a
-// commit may have happened and be the outcome.
+// commit may have happened and be the outcome. Nor is RateLimited, which is over
+// soon: who Fetches is to come back.
 func (b *Broker) refused(ctx context.Context, p *presented, purpose string, err error) error {
 	code := word(err)
-	if code == string(Unavailable) {
+	if code == string(Unavailable) || code == string(RateLimited) {
 		return err
 	}
 	if e, fault := refusalEntry(p, purpose, err); fault == nil {

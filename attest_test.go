@@ -46,6 +46,40 @@ func (w *world) openRaw(key keywrap.Opener, r teebroker.Response) string {
 	return string(got)
 }
 
+// busy is a Ledger that has no room for some calls.
+type busy struct {
+	teebroker.Ledger
+	calls int
+}
+
+func (b *busy) Check(ctx context.Context, g teebroker.Grant) (teebroker.Terms, error) {
+	if b.calls > 0 {
+		b.calls--
+		return teebroker.Terms{}, teebroker.RateLimited
+	}
+	return b.Ledger.Check(ctx, g)
+}
+
+// A limit decides nothing: the same Fetch gets the secret when it is over.
+func TestFetchAfterLimit(t *testing.T) {
+	limit := &busy{calls: 2}
+	w := newWorld(t, func(c *teebroker.Config) { limit.Ledger, c.Ledger = c.Ledger, limit })
+	w.authorize(nil)
+	key := w.key(keywrap.JWEP256)
+	a, err := w.broker.Attest(t.Context(), w.legacy(nonce.ProfileCoCo, key, honest()))
+	w.check(err)
+	for range 2 {
+		if _, err := w.broker.Fetch(t.Context(), a, "kbs/key/1"); !errors.Is(err, teebroker.RateLimited) {
+			t.Error(err)
+		}
+	}
+	r, err := w.broker.Fetch(t.Context(), a, "kbs/key/1")
+	w.check(err)
+	if got := w.openRaw(key, r); got != secret {
+		t.Errorf("opened %q", got)
+	}
+}
+
 func TestTwoRequests(t *testing.T) {
 	for p, suite := range map[nonce.Profile]keywrap.Suite{nonce.ProfileSVSM: keywrap.JWEP521, nonce.ProfileCoCo: keywrap.JWEP256} {
 		w := newWorld(t, nil)
