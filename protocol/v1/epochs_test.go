@@ -196,3 +196,31 @@ func BenchmarkConfirm(b *testing.B) {
 		o.mu.Unlock()
 	}
 }
+
+// BenchmarkReleaseEpochs is a release over loopback to a new guest each time, on
+// SQLite: of a stored secret, and of a purpose with epochs.
+func BenchmarkReleaseEpochs(b *testing.B) {
+	for _, purpose := range []string{"plain", "disk"} {
+		b.Run(purpose, func(b *testing.B) {
+			o := newEpochs(b, "boot")
+			_, err := o.boot(state.Dir(b.TempDir())) // what comes after was wrapped by the broker
+			o.check(err)
+			o.check(o.acme.PutSecret(b.Context(), instance, "plain", []byte("a secret of 32 bytes, or so it is")))
+			_, err = o.acme.Authorize(b.Context(), instance, v1.Authorization{
+				Purposes: []string{"plain", "disk"}, Uses: store.MaxUses, Outlives: true, NotAfter: o.time().Add(time.Hour),
+			})
+			o.check(err)
+			c := o.client(nil)
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				s := o.sessionOf(purpose)
+				body := o.request(s, c)
+				b.StartTimer()
+				if _, err := c.Release(b.Context(), body); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

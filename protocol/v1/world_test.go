@@ -127,10 +127,15 @@ func (w *world) client(edit func(*v1.ClientConfig)) *v1.Client {
 // session is a guest of instance with a new key, which pins the broker.
 func (w *world) session() *guest.Session {
 	w.Helper()
+	return w.sessionOf("disk")
+}
+
+func (w *world) sessionOf(purpose string) *guest.Session {
+	w.Helper()
 	key, err := keywrap.Generate(keywrap.X25519)
 	w.check(err)
 	id := w.broker.ID()
-	s, err := guest.New(guest.Config{Tenant: "acme", Instance: instance, Purpose: "disk", Broker: id[:], Key: key})
+	s, err := guest.New(guest.Config{Tenant: "acme", Instance: instance, Purpose: purpose, Broker: id[:], Key: key})
 	w.check(err)
 	return s
 }
