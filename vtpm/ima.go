@@ -3,7 +3,6 @@ package vtpm
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"iter"
@@ -24,8 +23,11 @@ const (
 // makes PCR 10 what the quote says. Entries after that were measured later, or
 // never, and are left out. The zero IMA is no list.
 type IMA struct {
-	list    []byte // the lines that are vouched for
-	Entries int    // lines
+	// chunks have what was hashed of each entry, with its length of four bytes before
+	// it, which is 0 for a violation. They are small, since one that is as large as
+	// a list would have to be fetched from memory to be cleared, and then once more.
+	chunks  [][]byte
+	Entries int // lines
 
 	// Violations is how many entries stand for a file that was written while it
 	// was read. What file that was is not in what was hashed.
@@ -49,109 +51,103 @@ type IMAEntry struct {
 // the boot aggregate.
 func (m *IMA) All() iter.Seq[IMAEntry] {
 	return func(yield func(IMAEntry) bool) {
-		var l imaLine
-		for rest := m.list; len(rest) > 0; {
-			line, after, _ := bytes.Cut(rest, []byte("\n"))
-			rest = after
-			if l.parse(line) != nil || !yield(l.entry()) {
-				return
+		for _, rest := range m.chunks {
+			for len(rest) > 0 {
+				var data []byte
+				data, rest = cutField(rest)
+				if !yield(entryOf(data)) {
+					return
+				}
 			}
 		}
 	}
 }
 
-// imaLine is a line of a list, as parsed; it shares memory with the list. It can be
-// used again.
-type imaLine struct {
-	violation bool
-	algorithm []byte
-	path      []byte
-	data      []byte // what is hashed: the fields of the template, each with its length
-	digest    []byte // within data
-}
-
-func (l *imaLine) entry() IMAEntry {
-	if l.violation {
+// entryOf returns the entry of which data was hashed: the fields d-ng and n-ng, and
+// for ima-sig another one.
+func entryOf(data []byte) IMAEntry {
+	if len(data) == 0 {
 		return IMAEntry{Violation: true}
 	}
-	return IMAEntry{Path: string(l.path), Algorithm: string(l.algorithm), Digest: bytes.Clone(l.digest)}
+	file, rest := cutField(data)
+	path, _ := cutField(rest)
+	algorithm, digest, _ := bytes.Cut(file, []byte(":\x00"))
+	return IMAEntry{Path: string(path[:len(path)-1]), Algorithm: string(algorithm), Digest: bytes.Clone(digest)}
 }
 
-// parse parses a line: PCR, digest of the template's data, name of the template,
-// digest of the file, its path and, for ima-sig, the signature or nothing. The
-// first digest is by a hash that need not be that of any bank. It is made again
-// from the fields, and says only if this is a violation: then it is zeros.
-func (l *imaLine) parse(line []byte) error {
+// cutField cuts after the first field of b, which we wrote ourselves.
+func cutField(b []byte) (field, rest []byte) {
+	end := 4 + binary.LittleEndian.Uint32(b)
+	return b[4:end], b[end:]
+}
+
+// appendLine appends what is hashed of a line, after its length: the line has PCR,
+// digest of the template's data, name of the template, digest of the file, its path
+// and, for ima-sig, the signature or nothing. The first digest is by a hash that
+// need not be that of any bank. It is made again from the fields, and says only if
+// this is a violation: then it is zeros, and nothing else is hashed.
+func appendLine(b, line []byte) ([]byte, error) {
 	rest, ok := bytes.CutPrefix(line, []byte("10 "))
 	if !ok {
-		return errors.New("not of PCR 10")
+		return nil, errors.New("not of PCR 10")
 	}
 	digest, rest, ok := bytes.Cut(rest, []byte(" "))
 	if !ok || !digestLength(len(digest)) {
-		return errors.New("no digest of a template")
+		return nil, errors.New("no digest of a template")
 	}
-	l.violation = len(bytes.TrimLeft(digest, "0")) == 0
-	template, rest, ok := bytes.Cut(rest, []byte(" "))
-	signed := string(template) == "ima-sig"
-	if !ok || !signed && string(template) != "ima-ng" {
-		return fmt.Errorf("template %.20q is neither ima-ng nor ima-sig", template)
-	}
-	file, path, ok := bytes.Cut(rest, []byte(" "))
-	if !ok || len(path) == 0 {
-		return errors.New("no path")
-	}
-	if err := l.begin(file); err != nil {
-		return err
-	}
-	var signature []byte
-	if signed {
-		if path, signature, ok = cutLast(path); !ok {
-			return errors.New("no room for a signature")
+	signed := false
+	if rest, ok = bytes.CutPrefix(rest, []byte("ima-ng ")); !ok {
+		if rest, signed = bytes.CutPrefix(rest, []byte("ima-sig ")); !signed {
+			return nil, errors.New("template is neither ima-ng nor ima-sig")
 		}
 	}
-	return l.end(path, signature, signed)
+	at := len(b)
+	b, path, err := appendFile(append(b, 0, 0, 0, 0), rest)
+	if err != nil {
+		return nil, err
+	}
+	var signature []byte
+	ok = true
+	if signed {
+		path, signature, ok = cutLast(path)
+	}
+	if !ok || len(path) == 0 || bytes.IndexByte(path, 0) >= 0 {
+		return nil, errors.New("no path, or no room for a signature")
+	}
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(path)+1))
+	b = append(append(b, path...), 0)
+	if signed {
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(signature)/2))
+		if b, ok = appendHex(b, signature); !ok {
+			return nil, errors.New("not hexadecimal")
+		}
+	}
+	if digest[0] == '0' && len(bytes.TrimLeft(digest, "0")) == 0 {
+		return b[:at+4], nil
+	}
+	binary.LittleEndian.PutUint32(b[at:], uint32(len(b)-at-4))
+	return b, nil
 }
 
 // digestLength reports whether n characters are the digest of a hash that Linux has.
 func digestLength(n int) bool { return n == 2*20 || n == 2*32 || n == 2*48 || n == 2*64 }
 
-// begin begins data with the field d-ng: name of the hash, colon, zero, digest.
-func (l *imaLine) begin(file []byte) error {
-	algorithm, digits, ok := bytes.Cut(file, []byte(":"))
-	size := imaDigestSize(algorithm)
-	if !ok || size == 0 || len(digits) != 2*size {
-		return errors.New("no digest of a file by a hash that is handled")
+// appendFile appends the field d-ng, which is the name of the hash, colon, zero and
+// digest, and returns what is behind the digest and a space.
+func appendFile(b, file []byte) (to, rest []byte, err error) {
+	colon := bytes.IndexByte(file[:min(len(file), 8)], ':')
+	size := imaDigestSize(file[:max(colon, 0)])
+	end := colon + 1 + 2*size
+	if size == 0 || len(file) <= end || file[end] != ' ' {
+		return nil, nil, errors.New("no digest of a file by a hash that is handled, or no path")
 	}
-	l.algorithm = algorithm
-	l.data = binary.LittleEndian.AppendUint32(l.data[:0], uint32(len(algorithm)+2+size))
-	l.data = append(append(l.data, algorithm...), ':', 0)
-	at := len(l.data)
-	if l.data, ok = appendHex(l.data, digits); !ok {
-		return errors.New("not hexadecimal")
+	b = binary.LittleEndian.AppendUint32(b, uint32(colon+2+size))
+	b = append(append(b, file[:colon+1]...), 0)
+	b, ok := appendHex(b, file[colon+1:end])
+	if !ok {
+		return nil, nil, errors.New("not hexadecimal")
 	}
-	l.digest = l.data[at:]
-	return nil
-}
-
-// end adds the field n-ng, which ends in zero, and for ima-sig the field sig.
-func (l *imaLine) end(path, signature []byte, signed bool) error {
-	if bytes.IndexByte(path, 0) >= 0 || len(path) == 0 {
-		return errors.New("no path")
-	}
-	at := len(l.digest)
-	start := len(l.data) - at
-	l.path = path
-	l.data = binary.LittleEndian.AppendUint32(l.data, uint32(len(path)+1))
-	l.data = append(append(l.data, path...), 0)
-	if signed {
-		l.data = binary.LittleEndian.AppendUint32(l.data, uint32(len(signature)/2))
-		var ok bool
-		if l.data, ok = appendHex(l.data, signature); !ok {
-			return errors.New("not hexadecimal")
-		}
-	}
-	l.digest = l.data[start : start+at]
-	return nil
+	return b, file[end+1:], nil
 }
 
 // cutLast cuts at the last space.
@@ -177,12 +173,6 @@ func imaDigestSize(algorithm []byte) int {
 	return 0
 }
 
-// appendHex appends what digits stand for.
-func appendHex(b, digits []byte) ([]byte, bool) {
-	b, err := hex.AppendDecode(b, digits)
-	return b, err == nil
-}
-
 // openIMA parses list and replays it into PCR 10 until that has the quoted value.
 func (c *Claims) openIMA(list []byte) (*IMA, error) {
 	bank, ok := c.bank(func(a Alg) bool { _, quoted := c.PCR(PCR{a, IMAPCR}); return quoted })
@@ -200,29 +190,43 @@ func (c *Claims) openIMA(list []byte) (*IMA, error) {
 	return m, nil
 }
 
+const chunkSize = 32 << 10
+
+func (m *IMA) keep(chunk []byte) {
+	if len(chunk) > 0 {
+		m.chunks = append(m.chunks, chunk)
+	}
+}
+
 // replayIMA returns the part of list that makes PCR 10 of bank what want is.
 func replayIMA(bank Alg, want Octets, list []byte) (*IMA, error) {
 	m := &IMA{}
-	var line imaLine
 	r := newRegister(bank)
+	var chunk []byte
 	for at := 0; at < len(list); {
 		end := bytes.IndexByte(list[at:], '\n')
 		if end < 0 {
 			return nil, fail(checkIMA, evidence.Malformed, IMAList, errors.New("the last line has no end"))
 		}
-		if err := line.parse(list[at : at+end]); err != nil {
+		if cap(chunk)-len(chunk) < end { // what is hashed of a line is shorter than the line
+			m.keep(chunk)
+			chunk = make([]byte, 0, max(chunkSize, end))
+		}
+		start := len(chunk)
+		var err error
+		if chunk, err = appendLine(chunk, list[at:at+end]); err != nil {
 			return nil, fail(checkIMA, evidence.Malformed, IMAList, fmt.Errorf("line %d: %w", m.Entries+1, err))
 		}
 		at += end + 1
 		m.Entries++
-		if line.violation {
+		if data := chunk[start+4:]; len(data) == 0 {
 			m.Violations++
 			r.extendOnes()
 		} else {
-			r.extend(line.data)
+			r.extend(data)
 		}
 		if r.is(want) {
-			m.list = bytes.Clone(list[:at])
+			m.keep(chunk)
 			return m, nil
 		}
 	}
