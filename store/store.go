@@ -131,10 +131,16 @@ type Owner interface {
 
 	// PutSecret stores 1 byte to [MaxSecret] as the secret of an instance, in
 	// place of an earlier one or of a blob; PutBlob registers a wrapped blob in
-	// place of the same. A purpose with epochs is a Conflict. Both void the open authorizations of the instance.
+	// place of the same. A purpose with epochs is a Conflict. Both void the open
+	// authorizations of the instance.
 	// wrapped is the blob as JSON, or nil if only its digest is registered.
 	PutSecret(ctx context.Context, tenant string, id [16]byte, purpose string, value []byte) error
 	PutBlob(ctx context.Context, tenant string, id [16]byte, purpose string, digest [32]byte, wrapped []byte) error
+
+	// ReplaceBlob is PutBlob if the current blob is the one called old, and a
+	// Conflict otherwise: for who made the new one of it, while an owner may have
+	// registered another.
+	ReplaceBlob(ctx context.Context, tenant string, id [16]byte, purpose string, old, digest [32]byte, wrapped []byte) error
 
 	// Authorize adds an open authorization and returns it with what the store
 	// set: Policy, Generation and, if it was zero, ID. NotAfter is required.

@@ -306,7 +306,8 @@ func (s *Server) rewrap(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if _, err := s.cfg.Owner.Status(c.Context(), c.tenant, id); err != nil {
+	st, err := s.cfg.Owner.Status(c.Context(), c.tenant, id)
+	if err != nil {
 		return answer{}, ownerError(err)
 	}
 	var old []byte
@@ -321,7 +322,10 @@ func (s *Server) rewrap(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, unavailable("encoding", err)
 	}
-	if err := s.cfg.Owner.PutBlob(c.Context(), c.tenant, id, purpose, w.Digest(), text); err != nil {
+	// What the owner registered meanwhile is not replaced by what was before.
+	var before [32]byte
+	copy(before[:], st.Blobs[purpose])
+	if err := s.cfg.Owner.ReplaceBlob(c.Context(), c.tenant, id, purpose, before, w.Digest(), text); err != nil {
 		return answer{}, ownerError(err)
 	}
 	return jsonAnswer(text), nil

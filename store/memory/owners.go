@@ -311,28 +311,42 @@ func (o *Owner) PutSecret(ctx context.Context, tenant string, instance [16]byte,
 	if err := errors.Join(store.CheckPurpose(purpose), store.CheckSecret(value)); err != nil {
 		return err
 	}
-	return o.put(tenant, instance, purpose, store.KindSecret, [32]byte{}, func(inst *teebroker.Instance) {
+	return o.put(tenant, instance, purpose, store.KindSecret, [32]byte{}, func(inst *teebroker.Instance) error {
 		delete(inst.Blobs, purpose)
 		k := secret{id{tenant, instance}, purpose}
 		clear(o.secrets[k])
 		o.secrets[k] = bytes.Clone(value)
+		return nil
 	})
 }
 
 // PutBlob implements [store.Owner].
 func (o *Owner) PutBlob(ctx context.Context, tenant string, instance [16]byte, purpose string, digest [32]byte, wrapped []byte) error {
+	return o.putBlob(tenant, instance, purpose, digest, wrapped, nil)
+}
+
+// ReplaceBlob implements [store.Owner].
+func (o *Owner) ReplaceBlob(ctx context.Context, tenant string, instance [16]byte, purpose string, old, digest [32]byte, wrapped []byte) error {
+	return o.putBlob(tenant, instance, purpose, digest, wrapped, &old)
+}
+
+func (o *Owner) putBlob(tenant string, instance [16]byte, purpose string, digest [32]byte, wrapped []byte, old *[32]byte) error {
 	if err := errors.Join(store.CheckPurpose(purpose), store.CheckBlob(digest, wrapped)); err != nil {
 		return err
 	}
-	return o.put(tenant, instance, purpose, store.KindBlob, digest, func(inst *teebroker.Instance) {
+	return o.put(tenant, instance, purpose, store.KindBlob, digest, func(inst *teebroker.Instance) error {
+		if now, ok := inst.Blobs[purpose]; old != nil && (!ok || now.Digest != *old) {
+			return fmt.Errorf("%w: another blob is registered", store.Conflict)
+		}
 		k := secret{id{tenant, instance}, purpose}
 		clear(o.secrets[k])
 		delete(o.secrets, k)
 		inst.Blobs[purpose] = teebroker.Blob{Digest: digest, Wrapped: bytes.Clone(wrapped)}
+		return nil
 	})
 }
 
-func (o *Owner) put(tenant string, instance [16]byte, purpose string, kind teebroker.Kind, digest [32]byte, edit func(*teebroker.Instance)) error {
+func (o *Owner) put(tenant string, instance [16]byte, purpose string, kind teebroker.Kind, digest [32]byte, edit func(*teebroker.Instance) error) error {
 	return o.acts(tenant, func(now time.Time) error {
 		k := id{tenant, instance}
 		if _, ok := o.registered[k]; !ok {
@@ -345,7 +359,9 @@ func (o *Owner) put(tenant string, instance [16]byte, purpose string, kind teebr
 		if inst.Blobs == nil {
 			inst.Blobs = map[string]teebroker.Blob{}
 		}
-		edit(&inst)
+		if err := edit(&inst); err != nil {
+			return err
+		}
 		generation := o.change(k, inst)
 		return o.acted(now, tenant, kind, store.Act{Instance: instance, Generation: generation, Purpose: purpose, Digest: digest})
 	})

@@ -326,7 +326,7 @@ func (s *Store) PutSecret(ctx context.Context, tenant string, id [16]byte, purpo
 	if err != nil {
 		return err
 	}
-	return s.put(ctx, tenant, id, purpose, store.KindSecret, [32]byte{}, sealed, nil, nil)
+	return s.put(ctx, tenant, id, purpose, store.KindSecret, [32]byte{}, sealed, nil, nil, nil)
 }
 
 // PutBlob implements [store.Owner].
@@ -334,14 +334,35 @@ func (s *Store) PutBlob(ctx context.Context, tenant string, id [16]byte, purpose
 	if err := errors.Join(store.CheckPurpose(purpose), store.CheckBlob(digest, wrapped)); err != nil {
 		return err
 	}
-	return s.put(ctx, tenant, id, purpose, store.KindBlob, digest, nil, digest[:], bytes.Clone(wrapped))
+	return s.put(ctx, tenant, id, purpose, store.KindBlob, digest, nil, digest[:], bytes.Clone(wrapped), nil)
 }
 
-func (s *Store) put(ctx context.Context, tenant string, id [16]byte, purpose string, kind teebroker.Kind, of [32]byte, secret, digest, wrapped []byte) error {
+// ReplaceBlob implements [store.Owner].
+func (s *Store) ReplaceBlob(ctx context.Context, tenant string, id [16]byte, purpose string, old, digest [32]byte, wrapped []byte) error {
+	if err := errors.Join(store.CheckPurpose(purpose), store.CheckBlob(digest, wrapped)); err != nil {
+		return err
+	}
+	return s.put(ctx, tenant, id, purpose, store.KindBlob, digest, nil, digest[:], bytes.Clone(wrapped), old[:])
+}
+
+// current returns a Conflict unless the blob of a purpose is the one called want.
+func (t *tx) current(tenant string, id [16]byte, purpose string, want []byte) error {
+	var digest []byte
+	found, err := t.row("SELECT digest FROM purposes WHERE tenant = ? AND instance = ? AND purpose = ?", []any{tenant, id[:], purpose}, &digest)
+	if err == nil && (!found || !bytes.Equal(digest, want)) {
+		err = fmt.Errorf("%w: another blob is registered", store.Conflict)
+	}
+	return err
+}
+
+func (s *Store) put(ctx context.Context, tenant string, id [16]byte, purpose string, kind teebroker.Kind, of [32]byte, secret, digest, wrapped, old []byte) error {
 	return s.own(ctx, tenant, func(t *tx) error {
 		generation, err := t.change(tenant, id)
 		if err == nil {
 			err = t.noEpochs(tenant, id, purpose)
+		}
+		if err == nil && old != nil {
+			err = t.current(tenant, id, purpose, old)
 		}
 		if err != nil {
 			return err

@@ -23,7 +23,7 @@ const (
 	maxBody = 64 << 10 // bytes of the body of an entry
 
 	// maxRefusals is how many refusals of a tenant are recorded in a minute, by
-	// all processes together. Strangers with genuine hardware cause them.
+	// all processes together. Strangers cause them: each takes a nonce.
 	maxRefusals = 600
 )
 

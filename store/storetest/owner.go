@@ -180,6 +180,10 @@ func blobs(w *world) {
 	w.check(w.PutBlob(w.ctx, tenant, instance, "disk", wrapped.Digest(), text))
 	w.check(w.PutBlob(w.ctx, tenant, instance, "data", [32]byte{1}, nil))
 	clear(text[:1])
+	w.want("a blob that is not current", w.ReplaceBlob(w.ctx, tenant, instance, "data", [32]byte{2}, [32]byte{3}, nil), store.Conflict)
+	w.want("a blob of none", w.ReplaceBlob(w.ctx, tenant, instance, "none", [32]byte{2}, [32]byte{3}, nil), store.Conflict)
+	w.check(w.ReplaceBlob(w.ctx, tenant, instance, "data", [32]byte{1}, [32]byte{3}, nil))
+	w.check(w.ReplaceBlob(w.ctx, tenant, instance, "data", [32]byte{3}, [32]byte{1}, nil))
 	inst, err := w.Instance(w.ctx, teebroker.Lookup{Tenant: tenant, Claimed: instance})
 	if err != nil || len(inst.Blobs) != 2 || inst.Blobs["disk"].Digest != wrapped.Digest() || inst.Blobs["disk"].Wrapped[0] != '{' ||
 		inst.Blobs["data"].Digest != [32]byte{1} || inst.Blobs["data"].Wrapped != nil {

@@ -90,6 +90,13 @@ func (o keyOptions) run(ctx context.Context, act string, stdout io.Writer) error
 	if err != nil {
 		return err
 	}
+	if act != "list" {
+		unlock, err := lock(f.keys)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
 	k, err := keyfile.Read(f.keys)
 	if err != nil {
 		return err

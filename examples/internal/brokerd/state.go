@@ -198,6 +198,11 @@ func writeID(path string, id [32]byte) error {
 
 // addKey makes an attestation key of tenant, unless it has one.
 func (o Options) addKey(ctx context.Context, tenant string, f files, t tokens) error {
+	unlock, err := lock(f.keys)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	k, err := keyfile.Read(f.keys)
 	if err != nil {
 		return err
