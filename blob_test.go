@@ -346,7 +346,9 @@ func TestBlobDoesNotOpen(t *testing.T) {
 		case "enc":
 			b.Enc = w.wrapped(func(b *owner.Blob) { b.Suite = keywrap.P384 }).Enc
 		case "ciphertext":
-			b.Ciphertext[7] ^= 1
+			raw := must(base64.RawURLEncoding.DecodeString(string(b.Ciphertext)))
+			raw[7] ^= 1
+			b.Ciphertext = []byte(base64.RawURLEncoding.EncodeToString(raw))
 		}
 		w.register(b, false)
 		r, err := w.answer(w.request(w.presenting(b), honest()))
