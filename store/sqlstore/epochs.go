@@ -106,22 +106,18 @@ ON CONFLICT (tenant, instance, purpose) DO UPDATE SET state = excluded.state`, a
 	if err != nil {
 		return err
 	}
+	const its = "WHERE tenant = ? AND instance = ? AND recipient = (SELECT r.recipient FROM releases r WHERE r.tenant = ? AND r.id = ?)"
 	for _, ended := range row.Ended(before) {
-		var recipient []byte
-		found, err := t.row("SELECT recipient FROM releases WHERE tenant = ? AND id = ?", []any{at.tenant, ended[:]}, &recipient)
+		args := []any{at.tenant, at.instance[:], at.tenant, ended[:]}
+		n, err := t.exec("UPDATE slots SET closed = 1 "+its, args...)
+		if err == nil && n != 1 {
+			err = errors.New("sqlstore: a release of an epoch is not there")
+		}
 		if err != nil {
 			return err
 		}
-		if !found {
-			return errors.New("sqlstore: a release of an epoch is not there")
-		}
-		for _, q := range []string{
-			"UPDATE slots SET closed = 1 WHERE tenant = ? AND instance = ? AND recipient = ?",
-			"UPDATE releases SET closed = 1, sealed = NULL WHERE tenant = ? AND instance = ? AND recipient = ?",
-		} {
-			if _, err := t.exec(q, at.tenant, at.instance[:], recipient); err != nil {
-				return err
-			}
+		if _, err := t.exec("UPDATE releases SET closed = 1, sealed = NULL "+its, args...); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -139,7 +135,7 @@ func (t *tx) keep(at epochPlace, row epoch.Row, b teebroker.Blob) error {
 	return err
 }
 
-// row returns the epochs of a purpose, whose instance is locked, and whether
+// epochRow returns the epochs of a purpose, whose instance is locked, and whether
 // there are any.
 func epochRow(q querier, at epochPlace) (epoch.Row, bool, error) {
 	var state []byte
