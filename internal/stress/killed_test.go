@@ -56,7 +56,7 @@ func (c *crash) everywhere(released bool) {
 	for i, step := range all[:len(all)-1] {
 		sql := strings.HasPrefix(step, "sql ")
 		commit := step == "sql COMMIT"
-		if sql && !commit && (released || strings.HasPrefix(step, "sql SELECT")) {
+		if sql && !commit && (released || raced || strings.HasPrefix(step, "sql SELECT")) {
 			continue // nothing is durable since the step before, or it is as in a release
 		}
 		for _, overtaken := range []bool{false, true} {
@@ -71,7 +71,7 @@ func (c *crash) everywhere(released bool) {
 			b.redeemed = slices.Contains(all[:i+1], "after Redeem")
 			c.after(what+step, b, overtaken)
 		}
-		for late := 1; commit && late < 1<<10; late *= 8 {
+		for late := 1; commit && !raced && late < 1<<10; late *= 8 {
 			b := c.launch(released)
 			killed++
 			c.kill(b.req, i+1, late)
