@@ -211,7 +211,7 @@ func (s *Store) Commit(ctx context.Context, g teebroker.Grant, r teebroker.Respo
 		case have != nil && have.digest != sha256.Sum256(r.Sealed):
 			return errResponse
 		}
-		if have == nil && !auth.mine && t.d.numbers {
+		if have == nil && !auth.mine && t.d.numbers && terms == nil {
 			return t.releaseAtOnce(g, auth, r, box, e)
 		}
 		if have == nil {
