@@ -67,19 +67,57 @@ func (t *token) submodule(raw json.RawMessage, tee string) error {
 	if status, err := word(members["ear.status"]); err == nil {
 		t.claims = append(t.claims, delegated.Claim{Name: tee + ".status", Value: evidence.Text(status)})
 	}
+	if err := authentic(members[vector]); err != nil {
+		return err
+	}
 	found, err := strictjson.Members(members[annotated])
 	if err != nil {
 		return fmt.Errorf("%s: %w", annotated, err)
 	}
-	if found[tee] == nil {
+	if found[tee] == nil || string(found[tee]) == "null" {
 		return fmt.Errorf("nothing about evidence of %s", tee)
 	}
-	if text, err := word(found["report_data"]); err == nil {
+	if raw, said := found["report_data"]; said {
+		text, err := word(raw)
+		if err != nil {
+			return fmt.Errorf("report_data: %w", err)
+		}
 		if t.reportData, err = hex.DecodeString(text); err != nil || len(t.reportData) == 0 {
 			return errors.New("report_data is not hexadecimal")
 		}
 	}
 	return t.flatten(tee, found[tee], 0)
+}
+
+// vector is the member that has the trustworthiness vector.
+const vector = "ear.trustworthiness-vector"
+
+// What any claim of a trustworthiness vector may be, AR4SI section 2.3.2, and then is
+// not about what a policy makes of genuine evidence.
+const (
+	malfunction = -1 // of the verifier
+	notGenuine  = 99 // cryptographic validation failed
+)
+
+// authentic returns an error if the vector says that nobody vouches for the evidence. A
+// token need not have one.
+func authentic(raw []byte) error {
+	if raw == nil {
+		return nil
+	}
+	var values map[string]int64
+	if err := strictjson.Unmarshal(raw, &values); err != nil {
+		return fmt.Errorf("%s: %w", vector, err)
+	}
+	for _, v := range values {
+		switch v {
+		case malfunction:
+			return errors.New("the service says that it failed")
+		case notGenuine:
+			return errors.New("the service says that cryptographic validation failed")
+		}
+	}
+	return nil
 }
 
 // word returns the string that raw is.

@@ -177,6 +177,14 @@ func TestNotVerified(t *testing.T) {
 		"another TEE":          {service{answer: token(strings.Replace(good, `"sgx"`, `"sample"`, 1))}, evidence.Unavailable},
 		"doubled member":       {service{answer: token(strings.Replace(good, `"a":1`, `"a":1,"a":2`, 1))}, evidence.Unavailable},
 		"nothing annotated":    {service{answer: token(strings.Replace(good, `annotated`, `other`, 1))}, evidence.Unavailable},
+		"null about it":        {service{claims: "null"}, evidence.Unavailable},
+		"binding of a type":    {service{data: "[1,2]"}, evidence.Unavailable},
+		"binding is null":      {service{data: "null"}, evidence.Unavailable},
+		"not genuine":          {service{answer: token(judged(`{"hardware":99}`))}, evidence.Unavailable},
+		"it failed":            {service{answer: token(judged(`{"hardware":2,"executables":-1}`))}, evidence.Unavailable},
+		"a vector of a type":   {service{answer: token(judged(`[99]`))}, evidence.Unavailable},
+		"a vector of text":     {service{answer: token(judged(`{"hardware":"99"}`))}, evidence.Unavailable},
+		"genuine, not trusted": {service{answer: token(judged(`{"hardware":97,"executables":33}`))}, ""},
 		"too many claims":      {service{claims: "{" + many(600) + "}"}, evidence.Unavailable},
 		"nested too deeply":    {service{claims: strings.Repeat(`{"a":`, 40) + "1" + strings.Repeat("}", 40)}, evidence.Unavailable},
 		"more than is read":    {service{answer: strings.Repeat("a", 1<<20+1)}, evidence.Unavailable},
@@ -194,6 +202,12 @@ func TestNotVerified(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
 	}
+}
+
+// judged returns a token with a trustworthiness vector.
+func judged(vector string) string {
+	return `{"exp":9999999999,"submods":{"cpu0":{"ear.status":"contraindicated","ear.trustworthiness-vector":` + vector +
+		`,"ear.veraison.annotated-evidence":{"sgx":{"a":1}}}}}`
 }
 
 // many returns n members.
