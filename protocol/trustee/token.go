@@ -23,7 +23,7 @@ const annotated = "ear.veraison.annotated-evidence"
 // token is what is taken from a token of a service.
 type token struct {
 	claims     delegated.Claims
-	reportData []byte // as the service found it, or nil
+	reportData []byte // as the service found it
 	expires    time.Time
 }
 
@@ -77,14 +77,12 @@ func (t *token) submodule(raw json.RawMessage, tee string) error {
 	if found[tee] == nil || string(found[tee]) == "null" {
 		return fmt.Errorf("nothing about evidence of %s", tee)
 	}
-	if raw, said := found["report_data"]; said {
-		text, err := word(raw)
-		if err != nil {
-			return fmt.Errorf("report_data: %w", err)
-		}
-		if t.reportData, err = hex.DecodeString(text); err != nil || len(t.reportData) == 0 {
-			return errors.New("report_data is not hexadecimal")
-		}
+	text, err := word(found["report_data"])
+	if err != nil {
+		return fmt.Errorf("report_data: %w", err)
+	}
+	if t.reportData, err = hex.DecodeString(text); err != nil || len(t.reportData) == 0 {
+		return errors.New("report_data is not hexadecimal")
 	}
 	return t.flatten(tee, found[tee], 0)
 }

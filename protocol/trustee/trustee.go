@@ -114,9 +114,9 @@ func New(cfg Config) (*Verifier, error) {
 }
 
 // Verify implements [evidence.Verifier]. The binding is sent to be compared as it is, and
-// compared once more with what the service found, where it says that. Of a service that does
-// not say yes nobody knows whether the evidence or the service is at fault: that is
-// Unavailable.
+// compared once more with what the service found; one that does not say what that was may
+// not have looked. Of a service that does not say yes nobody knows whether the evidence or
+// the service is at fault: that is Unavailable.
 func (v *Verifier) Verify(ctx context.Context, ev evidence.Evidence, want evidence.Binding) (*evidence.Verified, error) {
 	fail := func(reason evidence.Reason, err error) error {
 		return &evidence.Error{Format: ev.Format, Reason: reason, Err: err}
@@ -148,10 +148,10 @@ func (v *Verifier) Verify(ctx context.Context, ev evidence.Evidence, want eviden
 	if err != nil {
 		return nil, fail(evidence.Unavailable, fmt.Errorf("token: %w", err))
 	}
-	if t.reportData != nil && !holds(want, t.reportData) {
+	if !holds(want, t.reportData) {
 		return nil, fail(evidence.NotBound, errors.New("the service found another binding than it was asked for"))
 	}
-	return v.verified(ev, tee, want, reply, t)
+	return v.verified(ev, tee, reply, t)
 }
 
 // body returns what is posted. Runtime data that is raw is what the evidence has to be
@@ -165,15 +165,12 @@ func (v *Verifier) body(tee string, raw []byte, want evidence.Binding) ([]byte, 
 	})
 }
 
-func (v *Verifier) verified(ev evidence.Evidence, tee string, want evidence.Binding, reply *delegated.Reply, t *token) (*evidence.Verified, error) {
+func (v *Verifier) verified(ev evidence.Evidence, tee string, reply *delegated.Reply, t *token) (*evidence.Verified, error) {
 	now := v.cfg.Time()
 	cs := append(delegated.Claims{{Name: tee + ".delegated_to", Value: evidence.Text(v.service.Name())}}, t.claims...)
 	got := &evidence.Verified{
 		Format: ev.Format, Claims: cs, Bound: true, Signed: t.reportData, Root: reply.Root, Skipped: slices.Clone(v.cfg.Skipped),
 		CheckedAt: now, NotAfter: delegated.Earliest(now.Add(v.cfg.Life), reply.NotAfter, t.expires),
-	}
-	if got.Signed == nil {
-		got.Signed = want.Bytes() // which the service compared
 	}
 	if !now.Before(got.NotAfter) {
 		return nil, &evidence.Error{Format: ev.Format, Reason: evidence.Stale, Field: "token"}

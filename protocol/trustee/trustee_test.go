@@ -155,7 +155,11 @@ func TestVerify(t *testing.T) {
 }
 
 func TestNotVerified(t *testing.T) {
-	good := `{"exp":9999999999,"submods":{"cpu0":{"ear.veraison.annotated-evidence":{"sgx":{"a":1}}}}}`
+	good := `{"exp":9999999999,"submods":{"cpu0":{"ear.veraison.annotated-evidence":{"report_data":"` + hex.EncodeToString(binding(t).Bytes()) + `","sgx":{"a":1}}}}}`
+	// judged returns a token with a trustworthiness vector.
+	judged := func(vector string) string {
+		return strings.Replace(good, `"cpu0":{`, `"cpu0":{"ear.status":"contraindicated","ear.trustworthiness-vector":`+vector+`,`, 1)
+	}
 	for name, c := range map[string]struct {
 		service service
 		want    evidence.Reason
@@ -179,6 +183,8 @@ func TestNotVerified(t *testing.T) {
 		"nothing annotated":    {service{answer: token(strings.Replace(good, `annotated`, `other`, 1))}, evidence.Unavailable},
 		"null about it":        {service{claims: "null"}, evidence.Unavailable},
 		"binding of a type":    {service{data: "[1,2]"}, evidence.Unavailable},
+		"binding not said":     {service{answer: token(strings.Replace(good, `report_data`, `init_data`, 1))}, evidence.Unavailable},
+		"as it should be":      {service{answer: token(good)}, ""},
 		"binding is null":      {service{data: "null"}, evidence.Unavailable},
 		"not genuine":          {service{answer: token(judged(`{"hardware":99}`))}, evidence.Unavailable},
 		"it failed":            {service{answer: token(judged(`{"hardware":2,"executables":-1}`))}, evidence.Unavailable},
@@ -202,12 +208,6 @@ func TestNotVerified(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
 	}
-}
-
-// judged returns a token with a trustworthiness vector.
-func judged(vector string) string {
-	return `{"exp":9999999999,"submods":{"cpu0":{"ear.status":"contraindicated","ear.trustworthiness-vector":` + vector +
-		`,"ear.veraison.annotated-evidence":{"sgx":{"a":1}}}}}`
 }
 
 // many returns n members.
