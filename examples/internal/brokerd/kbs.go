@@ -57,7 +57,7 @@ func (b *broker) serveKBS(o Options, keys *keyfile.File) (http.Handler, error) {
 		}
 		http.StripPrefix("/tenants/"+theirs.Tenant, h).ServeHTTP(w, r)
 	}))
-	return unclean(mux), nil
+	return mux, nil
 }
 
 // unclean keeps mux from redirecting a guest whose path has empty segments, which

@@ -173,8 +173,11 @@ func (b *broker) assemble(ctx context.Context, o Options) (err error) {
 	if b.handler, err = b.serveKBS(o, keys); err != nil {
 		return err
 	}
-	b.handler, err = b.serveKeylime(o, verifiers, keys, b.handler)
-	return err
+	if b.handler, err = b.serveKeylime(o, verifiers, keys, b.handler); err != nil {
+		return err
+	}
+	b.handler = unclean(b.handler)
+	return nil
 }
 
 // verificationKey returns the key of the nonces of verification, which has no

@@ -280,6 +280,34 @@ func TestServePolicies(t *testing.T) {
 	}
 }
 
+// Empty segments of a path are passed over whatever else is served: nobody is sent
+// elsewhere.
+func TestServeUncleanPaths(t *testing.T) {
+	state(t)
+	policies := t.TempDir()
+	if err := os.WriteFile(filepath.Join(policies, "default.json"), []byte(policyDocument), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{"", policies} {
+		url, _, stop := serve(t, brokerd.Options{TrustSimulated: simulatedDir(t), VerifyPolicies: dir})
+		for _, prefix := range []string{"", "/tenants/acme"} {
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+prefix+"/kbs/v0/resource//default/key/1", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := http.DefaultTransport.RoundTrip(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			if resp.StatusCode != http.StatusUnauthorized {
+				t.Errorf("-verify-policy %q: %s answers %d", dir, prefix, resp.StatusCode)
+			}
+		}
+		stop()
+	}
+}
+
 // With the attestation key in a token, a broker may be asked to refuse any other,
 // and wrapped secrets are for it.
 func TestServeHSM(t *testing.T) {
