@@ -254,6 +254,13 @@ func TestBroken(t *testing.T) {
 		"chips not compared":              {"authorization", func(o *memory.Owner) Store { return anyChip{o} }},
 		"tokens for ever":                 {"tokens", func(o *memory.Owner) Store { return tokensForever{o} }},
 		"another authorization committed": {"again", func(o *memory.Owner) Store { return decidesAnyhow{o} }},
+		"dead blobs taken":                {"epoch clones", func(o *memory.Owner) Store { return anyBlob{o} }},
+		"superseded and confirmed":        {"epoch clones", func(o *memory.Owner) Store { return confirmsAnyhow{o} }},
+		"another receipt of a confirm":    {"epoch confirm", func(o *memory.Owner) Store { return otherConfirms{o} }},
+		"open after a confirm":            {"epoch confirm", func(o *memory.Owner) Store { return staysOpen{o} }},
+		"not held":                        {"epoch owner", func(o *memory.Owner) Store { return holdsNothing{o} }},
+		"the slot of a recovery":          {"epoch recover", func(o *memory.Owner) Store { return otherSlot{o} }},
+		"the wrapped key of another":      {"epoch table", func(o *memory.Owner) Store { return noCopy{o} }},
 		"documents shared":                {"copies", func(o *memory.Owner) Store { return &sharesPolicies{Owner: o} }},
 	} {
 		if failed := failing(t, tt.wrap, nil); !failed[tt.check] {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/teebroker/teebroker"
@@ -16,6 +17,9 @@ import (
 )
 
 const vtpm = "vtpm"
+
+// receipts makes every receipt another one.
+var receipts atomic.Uint64
 
 // next is what a Broker makes of what Check granted.
 func next(e *teebroker.Epoch) *teebroker.Epoch {
@@ -83,7 +87,7 @@ func (w *world) confirm(release [16]byte, number, seq uint64, settled bool, stat
 		return nil, fmt.Errorf("released: %+v", r)
 	}
 	e := teebroker.Entry{Chain: teebroker.Decisions, Tenant: tenant, Kind: teebroker.KindConfirm, Body: []byte(`{}`)}
-	return w.Confirm(w.ctx, r, c, fmt.Appendf(nil, "receipt of %x %d %x", release, seq, state), e)
+	return w.Confirm(w.ctx, r, c, fmt.Appendf(nil, "receipt %d of %x %d %x", receipts.Add(1), release, seq, state), e)
 }
 
 // Check says what a release is for, Commit takes it, and each is another number.
