@@ -60,6 +60,10 @@ type ProxyConfig struct {
 // one that it left and one that it uses.
 const MaxPerPeer = 2
 
+// Pause is how long a connection of such a guest counts after its end: a broker limits
+// what it is asked by a host, and one guest is not to use up what is for all.
+const Pause = 2 * time.Second
+
 // A Peer is a [net.Addr] of a connection that says which guest it is of. Without it, as
 // on a unix socket, where peers are programs of the host, MaxGuests is the only bound.
 type Peer interface{ Peer() string }
@@ -185,11 +189,13 @@ func (ps *peers) enter(addr net.Addr) (leave func(), err error) {
 	}
 	ps.count[name]++
 	return func() {
-		ps.mu.Lock()
-		defer ps.mu.Unlock()
-		if ps.count[name]--; ps.count[name] == 0 {
-			delete(ps.count, name)
-		}
+		time.AfterFunc(Pause, func() {
+			ps.mu.Lock()
+			defer ps.mu.Unlock()
+			if ps.count[name]--; ps.count[name] == 0 {
+				delete(ps.count, name)
+			}
+		})
 	}, nil
 }
 

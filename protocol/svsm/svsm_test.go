@@ -268,6 +268,12 @@ func TestConnectionsOfOneGuest(t *testing.T) {
 		<-errs
 		first.Close()
 		<-errs
+		if _, err := connect("3").Read(make([]byte, 1)); err != io.EOF || len(errs) != 1 {
+			t.Errorf("a connection at once after one that ended: %v, %d", err, len(errs))
+		}
+		<-errs
+		time.Sleep(svsm.Pause) // of the bubble
+		synctest.Wait()
 		connect("3")
 		if len(errs) != 0 {
 			t.Errorf("a connection after one that ended: %v", <-errs)
