@@ -24,8 +24,8 @@
 // that the guest goes on to run what was measured. The host can always deny
 // service, and sees when and to whom a key is released. Profiles other than v1
 // bind less: what they lose is said at [Broker.Fetch] and in
-// docs/threat-model.md. Nothing here prevents the rollback of what a released
-// key opens; that comes with epochs.
+// docs/threat-model.md. The rollback of what a released key opens is
+// prevented for purposes with epochs only, see docs/rollback.md.
 //
 // Everything that is not set is refused: an Instance without a policy or launch
 // claim admits nobody, an Authorization without a purpose authorizes nothing.
