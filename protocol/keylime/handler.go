@@ -47,6 +47,8 @@ type Config struct {
 	Concurrent int           // verified at once, more are answered 503; if zero, DefaultConcurrent
 	Timeout    time.Duration // of one verification; if zero, DefaultTimeout
 
+	Time func() time.Time // if nil, time.Now
+
 	// Failed, if not nil, is called with why each refused request is, and with why a
 	// result has no EAR, for logs. The error may quote claims.
 	Failed func(r *http.Request, err error)
@@ -86,6 +88,9 @@ func New(cfg Config) (*Handler, error) {
 	}
 	cfg.Policies = policies
 	cfg.MaxBody, cfg.Concurrent, cfg.Timeout = or(cfg.MaxBody, DefaultMaxBody), or(cfg.Concurrent, DefaultConcurrent), or(cfg.Timeout, DefaultTimeout)
+	if cfg.Time == nil {
+		cfg.Time = time.Now
+	}
 	if cfg.Failed == nil {
 		cfg.Failed = func(*http.Request, error) {}
 	}

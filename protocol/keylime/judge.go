@@ -103,6 +103,10 @@ func (h *Handler) verify(ctx context.Context, q question) (*evidence.Verified, *
 		return nil, unauthentic(q.ev.Format, err)
 	case v == nil || v.Format != q.ev.Format || !v.Bound:
 		return nil, unauthentic(q.ev.Format, &evidence.Error{Format: q.ev.Format, Reason: evidence.NotBound})
+	case v.Claims == nil || v.Root == [32]byte{} || len(v.Layers) != len(q.ev.Layers): // as for a Broker
+		return nil, unauthentic(q.ev.Format, errors.New("keylime: an incomplete result"))
+	case !h.cfg.Time().Before(v.NotAfter):
+		return nil, unauthentic(q.ev.Format, &evidence.Error{Format: q.ev.Format, Reason: evidence.Stale})
 	}
 	return v, nil
 }
