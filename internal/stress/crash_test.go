@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -98,7 +99,7 @@ func (c *crash) kill(req teebroker.Request, at, late int) []string {
 	check(c, err)
 	identity, err := x509.MarshalECPrivateKey(c.d.identity)
 	check(c, err)
-	in, err := json.Marshal(task{c.d.dialect, c.d.dsn, identity, c.now, body, at, late})
+	in, err := json.Marshal(task{c.d.dialect, c.d.dsnOfChild(), identity, c.now, body, at, late})
 	check(c, err)
 	exe, err := os.Executable()
 	check(c, err)
@@ -112,7 +113,41 @@ func (c *crash) kill(req teebroker.Request, at, late int) []string {
 	if killed != (at > 0) || err != nil && !killed {
 		c.Fatalf("step %d: the child ended with %v %s", at, err, stderr.Bytes())
 	}
+	check(c, c.d.settled(c.Context()))
 	return strings.Split(strings.TrimSpace(string(out)), "\n")
+}
+
+// child names the connections of the process that is killed, with PostgreSQL.
+func (d *database) child() string {
+	_, schema, _ := strings.Cut(d.dsn, "search_path=")
+	return "killed_" + schema
+}
+
+func (d *database) dsnOfChild() string {
+	if d.dialect == sqlstore.SQLite {
+		return d.dsn
+	}
+	return d.dsn + " application_name=" + d.child()
+}
+
+// settled waits until the server has ended what the child began: a commit goes on
+// after the process that asked for it is gone.
+func (d *database) settled(ctx context.Context) error {
+	if d.dialect == sqlstore.SQLite {
+		return nil
+	}
+	db, err := sql.Open("pgx", d.dsn)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	for {
+		var left int
+		err := db.QueryRowContext(ctx, "SELECT count(*), pg_sleep(0.001)::text FROM pg_stat_activity WHERE application_name = $1", d.child()).Scan(&left, new(string))
+		if err != nil || left == 0 {
+			return err
+		}
+	}
 }
 
 // boot is a new instance, its guest, and what the guest asks.
