@@ -152,7 +152,7 @@ func TestBodies(t *testing.T) {
 		{"no version", "auth", `{"tee":"snp","extra-params":""}`, 401},
 		{"no extra-params", "auth", `{"version":"0.4.0","tee":"snp"}`, 400},
 		{"unknown TEE", "auth", `{"version":"0.4.0","tee":"SNP","extra-params":""}`, 401},
-		{"TEE of others", "auth", `{"version":"0.4.0","tee":"az-snp-vtpm","extra-params":""}`, 401},
+		{"TEE of others", "auth", `{"version":"0.4.0","tee":"tpm","extra-params":""}`, 401},
 		{"too long", "auth", `{"version":"` + long + `"}`, 413},
 		{"empty", "attest", "", 400},
 		{"no object", "attest", "null", 400},
@@ -197,7 +197,7 @@ func TestUnverified(t *testing.T) {
 	c := newClient(w, false)
 	c.auth()
 	for _, primary := range []string{
-		`{"svn":"1","report_data":"AAAA"}`, `{}`, `{"tpm_quote":{},"hcl_report":""}`, `{"quote2":""}`,
+		`{"svn":"1","report_data":"AAAA"}`, `{}`, `{"tpm_quote":{}}`, `{"quote2":""}`,
 	} {
 		body := c.body()
 		body["tee-evidence"].(map[string]any)["primary_evidence"] = json.RawMessage(primary)

@@ -5,3 +5,6 @@ var FromSNP = fromSNP
 
 // ParseOctets reads a list of bytes.
 var ParseOctets = parseOctets
+
+// FromAzure takes evidence of an Azure VM apart.
+var FromAzure = fromAzure

@@ -68,15 +68,15 @@ func (h *Handler) served(req request) error {
 		return nil
 	}
 	switch req.TEE {
-	case "snp", "tdx", "cca":
+	case "snp", "tdx", "cca", "az-snp-vtpm", "az-tdx-vtpm", "azsnpvtpm", "aztdxvtpm":
 		return nil
 	case "sample":
 		if h.cfg.AllowSampleEvidenceUnsafe {
 			return nil
 		}
 		return unserved("sample evidence proves nothing and is not taken here")
-	case "az-snp-vtpm", "az-tdx-vtpm", "azsnpvtpm", "aztdxvtpm", "tpm":
-		return unserved("evidence of a vTPM is not taken by this protocol here yet")
+	case "tpm":
+		return unserved("evidence of a TPM that no TEE vouches for is not taken here")
 	case "nvidia", "sgx", "csv", "se", "hygondcu", "sampledevice", "nvidia-dpu", "sev":
 		return unserved("evidence of this TEE is not verified here")
 	}

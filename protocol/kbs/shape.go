@@ -61,6 +61,8 @@ func (h *Handler) shape(req *teebroker.Request, c composite, session Session) er
 		primary, err = fromSNP(c.Primary)
 	case has("quote"):
 		primary, err = fromTDX(c.Primary)
+	case has("tpm_quote"):
+		primary, err = fromAzure(c.Primary)
 	case has("token"):
 		primary, err = fromCCA(c.Primary)
 	case has("report_data") && h.cfg.AllowSampleEvidenceUnsafe:
@@ -163,9 +165,10 @@ func fromCCA(raw json.RawMessage) (evidence.Evidence, error) {
 	return evidence.Evidence{Format: ccaFormat, Raw: e.Token}, nil
 }
 
-// launchClaims have what the launch of a guest was given, by format.
+// launchClaims have the init-data that a guest was given, by format: at launch,
+// or as the first thing that it did.
 var launchClaims = map[evidence.Format]string{
-	snp.Format: "snp.host_data", tdx.Format: "tdx.mrconfigid", ccaFormat: "cca.rpv",
+	snp.Format: "snp.host_data", tdx.Format: "tdx.mrconfigid", ccaFormat: "cca.rpv", vtpmFormat: initDataPCR,
 }
 
 // suits returns an error unless the guest runs at the level that may ask for
@@ -180,7 +183,7 @@ func suits(a *teebroker.Attestation, data *initData) error {
 			return fmt.Errorf("kbs: %w: a guest above VMPL 0", teebroker.Denied)
 		}
 		if given, ok := value.Bytes(); data != nil && name == want && ok {
-			digested = data.Format == "toml" && data.gave(given)
+			digested = data.Format == "toml" && data.gave(v.Format, given)
 		}
 	}
 	if !digested {
@@ -189,15 +192,23 @@ func suits(a *teebroker.Attestation, data *initData) error {
 	return nil
 }
 
-// gave reports whether claim is a digest of the whole body, cut off or padded
-// with zeros as the attestation agents of clients do. The body names the hash,
-// which is not looked at: the claim is one of three digests or it is not.
-func (d initData) gave(claim []byte) bool {
+// gave reports whether claim, of evidence of format f, is of a digest of the whole
+// body. The body names the hash, which is not looked at: the claim is of one of
+// three digests or it is not.
+func (d initData) gave(f evidence.Format, claim []byte) bool {
+	if f == vtpmFormat {
+		return d.extended(claim)
+	}
+	return len(claim) >= sha256.Size && d.digested(len(claim), func(digest []byte) bool { return bytes.Equal(digest, claim) })
+}
+
+// digested reports whether is says yes to a digest of the body, cut off or padded
+// with zeros to size bytes as the attestation agents of clients do.
+func (d initData) digested(size int, is func(digest []byte) bool) bool {
 	for _, h := range hashes {
 		hash := h.hash.New()
 		hash.Write([]byte(d.Body)) //nolint:errcheck // a hash never fails
-		digest := append(hash.Sum(nil), make([]byte, len(claim))...)[:len(claim)]
-		if len(claim) >= sha256.Size && bytes.Equal(digest, claim) {
+		if is(append(hash.Sum(nil), make([]byte, size)...)[:size]) {
 			return true
 		}
 	}

@@ -3,6 +3,7 @@ package brokerd
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"github.com/teebroker/teebroker/snp"
 	"github.com/teebroker/teebroker/store"
 	"github.com/teebroker/teebroker/tdx"
+	"github.com/teebroker/teebroker/vtpm"
 )
 
 // verifiers returns what decides whether evidence is genuine. With -trust-simulated
@@ -38,7 +40,7 @@ func (o Options) verifiers(source evidence.Source) (evidence.Verifiers, [][32]by
 		}
 	}
 	if o.TrustSimulated == "" {
-		return all, nil, nil
+		return all, nil, withTPMs(all)
 	}
 	t, err := simulated.Open(o.TrustSimulated)
 	if err != nil {
@@ -47,11 +49,23 @@ func (o Options) verifiers(source evidence.Source) (evidence.Verifiers, [][32]by
 	for format, v := range t.Verifiers {
 		all[format] = v
 	}
+	if err := withTPMs(all); err != nil {
+		return nil, nil, err
+	}
 	if o.AllowSample {
 		all[kbs.SampleFormat], all[kbs.SampleDeviceFormat] = kbs.Sample{}, kbs.Sample{}
 		return all, append(t.Roots, kbs.SampleRoot()), nil
 	}
 	return all, t.Roots, nil
+}
+
+// withTPMs adds the verifier of quotes of TPMs that run on what all verifies.
+func withTPMs(all evidence.Verifiers) error {
+	v, err := vtpm.NewVerifier(vtpm.Config{Platform: maps.Clone(all)})
+	if err == nil {
+		all[vtpm.Format] = v
+	}
+	return err
 }
 
 // ccaVerifier trusts the keys in lists of CCA trust anchors.
