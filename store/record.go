@@ -37,6 +37,10 @@ type Act struct {
 	Epoch         uint64            `json:"epoch,omitempty"`   // that is current after it
 	Slot          uint64            `json:"slot,omitempty"`    // whose state a recovery opens
 	Initial       bool              `json:"initial,omitempty"` // the guest makes its first state
+	EK            strictjson.Digest `json:"ek,omitzero"`
+	AK            strictjson.Hex    `json:"ak,omitempty"` // Name
+	Agent         string            `json:"agent,omitempty"`
+	Why           Suspicion         `json:"why,omitempty"`
 	NotBefore     *time.Time        `json:"not_before,omitempty"`
 	NotAfter      *time.Time        `json:"not_after,omitempty"`
 }

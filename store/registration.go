@@ -161,6 +161,7 @@ func (r Registration) Instance(tenant string, id [16]byte, generation uint64, po
 		Tenant: tenant, ID: id, Image: r.Image, Generation: generation, Policies: policies,
 		Suites: keywrap.Allow{Suites: r.Suites, MinRSABits: r.MinRSABits}, Profiles: r.Profiles,
 		AllowUnpinnedBroker: r.AllowUnpinnedBroker, AllowSharedLaunchIdentity: r.AllowSharedLaunchIdentity,
+		AllowEphemeralVTPM: r.AllowEphemeralVTPM,
 	}
 	claims := r.Launch.Claims
 	if r.Launch.Own {

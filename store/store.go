@@ -61,9 +61,10 @@ type Registration struct {
 	// purpose that is not here is of v1 only.
 	Profiles map[string][]nonce.Profile `json:"profiles,omitempty"`
 
-	// What [teebroker.Instance] says of the two.
+	// What [teebroker.Instance] says of them.
 	AllowUnpinnedBroker       bool `json:"allow_unpinned_broker,omitempty"`
 	AllowSharedLaunchIdentity bool `json:"allow_shared_launch_identity,omitempty"`
+	AllowEphemeralVTPM        bool `json:"allow_ephemeral_vtpm,omitempty"`
 }
 
 // Launch is the launch identity, section 8 of the protocol. A guest shows it by

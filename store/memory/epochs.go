@@ -110,6 +110,9 @@ func (s *Store) Confirm(ctx context.Context, r teebroker.Released, c teebroker.C
 	case len(receipt) == 0 || e.Tenant != rel.place.tenant || e.Chain != teebroker.Decisions:
 		return nil, errors.New("memory: not a confirm to store")
 	}
+	if err := s.confirmEK(rel.place.id, c, now); err != nil {
+		return nil, err
+	}
 	if row.Live != c.Release { // the first one
 		clear(rel.sealed)
 		rel.sealed = nil

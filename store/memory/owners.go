@@ -286,6 +286,12 @@ func (o *Owner) Delete(ctx context.Context, tenant string, instance [16]byte) er
 				o.set(place, gone)
 			}
 		}
+		for at, x := range o.ids {
+			if at.tenant == tenant && x.Instance == instance {
+				x.State, x.Why = store.IdentitySuperseded, ""
+				o.ids[at] = x
+			}
+		}
 		o.deleted[k] = true
 		delete(o.registered, k)
 		delete(o.instances, k)
