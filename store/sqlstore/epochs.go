@@ -200,6 +200,9 @@ func (s *Store) Confirm(ctx context.Context, r teebroker.Released, c teebroker.C
 			return err
 		}
 		if before.Live == c.Release && before.Last == c {
+			if err := t.s.witnessed(t, r.Tenant); err != nil {
+				return err
+			}
 			_, err := t.row("SELECT confirmed FROM releases WHERE tenant = ? AND id = ?", []any{r.Tenant, r.ID[:]}, &stored)
 			return err
 		}

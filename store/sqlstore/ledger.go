@@ -87,7 +87,13 @@ func (s *Store) Outcome(ctx context.Context, request [32]byte, purpose string) (
 		return teebroker.Outcome{Refused: refused}, err == nil, err
 	}
 	response, err := s.response(ctx, &o)
-	return teebroker.Outcome{Response: response}, err == nil, err
+	if err == nil {
+		err = s.witnessed(r, *o.tenant)
+	}
+	if err != nil {
+		return teebroker.Outcome{}, false, err
+	}
+	return teebroker.Outcome{Response: response}, true, nil
 }
 
 // Check implements [teebroker.Ledger].
@@ -188,6 +194,9 @@ func (s *Store) Commit(ctx context.Context, g teebroker.Grant, r teebroker.Respo
 			refused, err := o.at(t.now)
 			if refused != "" {
 				return teebroker.Refusal(refused)
+			}
+			if err == nil {
+				err = t.s.witnessed(t, g.Tenant)
 			}
 			first = &o
 			return err

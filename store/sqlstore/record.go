@@ -32,11 +32,15 @@ func (t *tx) head(k headKey) (*head, error) {
 	if h := t.heads[k]; h != nil {
 		return h, nil
 	}
+	seen, err := t.s.seen(k)
+	if err != nil {
+		return nil, err
+	}
 	h := &head{}
 	var seq, ms int64
-	var hash []byte
-	q := "SELECT seq, time, hash, minute, count FROM heads WHERE tenant = ? AND chain = ?" + t.d.lock
-	found, err := t.row(q, []any{k.tenant, string(k.chain)}, &seq, &ms, &hash, &h.minute, &h.count)
+	var hash, at []byte
+	q, args := headRow+t.d.lock, []any{int64(seen.Seq), k.tenant, string(k.chain)}
+	found, err := t.row(q, args, &seq, &ms, &hash, &h.minute, &h.count, &at)
 	if err != nil {
 		return nil, err
 	}
@@ -46,7 +50,7 @@ func (t *tx) head(k headKey) (*head, error) {
 			k.tenant, string(k.chain), make([]byte, 32)); err != nil {
 			return nil, err
 		}
-		if found, err = t.row(q, []any{k.tenant, string(k.chain)}, &seq, &ms, &hash, &h.minute, &h.count); err != nil || !found {
+		if found, err = t.row(q, args, &seq, &ms, &hash, &h.minute, &h.count, &at); err != nil || !found {
 			return nil, errors.Join(err, errors.New("no head"))
 		}
 	}
@@ -54,6 +58,9 @@ func (t *tx) head(k headKey) (*head, error) {
 		return nil, errors.New("head of a chain is damaged")
 	}
 	h.last = store.RecordEntry{Seq: uint64(seq), Time: time.UnixMilli(ms), Hash: [32]byte(hash)}
+	if err := t.s.same(k, seen, store.Mark{Seq: h.last.Seq, Hash: h.last.Hash}, at); err != nil {
+		return nil, err
+	}
 	t.heads[k] = h
 	return h, nil
 }

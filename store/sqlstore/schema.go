@@ -189,4 +189,13 @@ ALTER TABLE releases ADD COLUMN closed INT NOT NULL DEFAULT 0; -- its slot is
 ALTER TABLE releases ADD COLUMN epoch BYTES;                   -- JSON of a teebroker.Epoch
 ALTER TABLE releases ADD COLUMN confirmed BYTES;               -- receipt of the last confirm
 CREATE INDEX releases_by_id ON releases (id);
+`, `
+CREATE TABLE checkpoints ( -- the newest that any process made, of each chain
+  tenant     NAME NOT NULL,
+  chain      NAME NOT NULL,
+  generation INT NOT NULL,
+  seq        INT NOT NULL,
+  token      BYTES NOT NULL, -- as it was signed
+  PRIMARY KEY (tenant, chain)
+) TABLE_END;
 `}

@@ -56,6 +56,11 @@ type Config struct {
 	// tests.
 	Time func() time.Time
 
+	// Witness is asked before anything is added to the record, or answered out of
+	// it. If nil, nobody notices an older database in the place of this one; see
+	// package store/checkpoint.
+	Witness store.Witness
+
 	// AllowFailoverAsRestore opens a PostgreSQL that acknowledges a commit
 	// before a standby has it. After a failover such a database may have lost
 	// releases that guests have: it must be treated as one that was restored

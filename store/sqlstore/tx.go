@@ -136,7 +136,9 @@ func (t *tx) all(jobs []*job) (committing bool, err error) {
 	if err := t.finish(); err != nil {
 		return false, &undone{err}
 	}
-	_, err = t.conn.ExecContext(t.ctx, "COMMIT")
+	if _, err = t.conn.ExecContext(t.ctx, "COMMIT"); err == nil {
+		t.committed()
+	}
 	return true, err
 }
 

@@ -1,0 +1,163 @@
+package sqlstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/teebroker/teebroker"
+	"github.com/teebroker/teebroker/store"
+)
+
+// headRow asks for the end of a chain, and for the hash of its entry with a
+// number: one look at two primary keys.
+const headRow = `SELECT h.seq, h.time, h.hash, h.minute, h.count,
+(SELECT e.hash FROM entries e WHERE e.tenant = h.tenant AND e.chain = h.chain AND e.seq = ?) FROM heads h WHERE h.tenant = ? AND h.chain = ?`
+
+// seen asks the Witness, if there is one.
+func (s *Store) seen(k headKey) (store.Mark, error) {
+	if s.cfg.Witness == nil {
+		return store.Mark{}, nil
+	}
+	return s.cfg.Witness.Seen(k.tenant, k.chain)
+}
+
+// same returns an error unless a chain that ends at head has what was seen: at
+// seen.Seq, there is an entry with the hash at.
+func (s *Store) same(k headKey, seen, head store.Mark, at []byte) error {
+	if seen.Seq == 0 || head.Seq >= seen.Seq && string(at) == string(seen.Hash[:]) && (head.Seq > seen.Seq || head.Hash == seen.Hash) {
+		return nil
+	}
+	err := s.cfg.Witness.Differs(k.tenant, k.chain, seen, head)
+	if err == nil {
+		err = errors.New("sqlstore: not the chain that was seen")
+	}
+	return err
+}
+
+// witnessed returns an error unless the decisions of tenant are those that were
+// seen, for what is answered out of the database and adds no entry.
+func (s *Store) witnessed(q querier, tenant string) error {
+	k := headKey{tenant, teebroker.Decisions}
+	seen, err := s.seen(k)
+	if err != nil || seen.Seq == 0 {
+		return err
+	}
+	var head store.Mark
+	var seq, ms, minute, count int64
+	var hash, at []byte
+	if _, err := q.row(headRow, []any{int64(seen.Seq), k.tenant, string(k.chain)}, &seq, &ms, &hash, &minute, &count, &at); err != nil {
+		return err
+	}
+	head.Seq = uint64(seq)
+	copy(head.Hash[:], hash)
+	return s.same(k, seen, head, at)
+}
+
+// committed tells the Witness how far the chains came.
+func (t *tx) committed() {
+	if t.s.cfg.Witness == nil {
+		return
+	}
+	for k, h := range t.heads {
+		if h.added {
+			t.s.cfg.Witness.Committed(k.tenant, k.chain, store.Mark{Seq: h.last.Seq, Hash: h.last.Hash})
+		}
+	}
+}
+
+// CurrentGeneration is that of the database now. Another than Generation means
+// that it was restored since Open.
+func (s *Store) CurrentGeneration(ctx context.Context) (uint64, error) {
+	r, err := s.reader(ctx)
+	if err != nil {
+		return 0, err
+	}
+	var value []byte
+	if _, err := r.row("SELECT value FROM meta WHERE name = ?", []any{"generation"}, &value); err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseUint(string(value), 10, 63)
+	if err != nil || n == 0 {
+		return 0, errors.New("sqlstore: the generation of the database is damaged")
+	}
+	return n, nil
+}
+
+// Heads returns where the chains of tenant end, or if it is "" those of all
+// tenants.
+func (s *Store) Heads(ctx context.Context, tenant string) ([]store.Head, error) {
+	r, err := s.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var hs []store.Head
+	err = r.each("SELECT tenant, chain, seq, hash FROM heads WHERE (? = '' OR tenant = ?) AND seq > 0 ORDER BY tenant, chain", []any{tenant, tenant}, func(r scanner) error {
+		var h store.Head
+		var chain string
+		var seq int64
+		var hash []byte
+		if err := r.Scan(&h.Tenant, &chain, &seq, &hash); err != nil {
+			return err
+		}
+		if len(hash) != 32 {
+			return errors.New("sqlstore: head of a chain is damaged")
+		}
+		h.Chain, h.Seq, h.Hash = teebroker.Chain(chain), uint64(seq), [32]byte(hash)
+		hs = append(hs, h)
+		return nil
+	})
+	return hs, err
+}
+
+// Checkpoints returns the newest checkpoints that any process stored, as they were
+// signed, of tenant or if it is "" of all. Nothing was verified of them.
+func (s *Store) Checkpoints(ctx context.Context, tenant string) ([][]byte, error) {
+	r, err := s.reader(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var tokens [][]byte
+	err = r.each("SELECT token FROM checkpoints WHERE ? = '' OR tenant = ? ORDER BY tenant, chain", []any{tenant, tenant}, func(r scanner) error {
+		var token []byte
+		err := r.Scan(&token)
+		tokens = append(tokens, token)
+		return err
+	})
+	return tokens, err
+}
+
+// maxToken bounds a stored checkpoint, in bytes.
+const maxToken = 4 << 10
+
+// PutCheckpoints stores checkpoints for other processes and for owners, each
+// unless there is a later one of its chain.
+func (s *Store) PutCheckpoints(ctx context.Context, cs []store.Checkpoint) error {
+	cs = slices.Clone(cs)
+	slices.SortFunc(cs, func(a, b store.Checkpoint) int {
+		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Chain, b.Chain))
+	})
+	for _, c := range cs {
+		if c.Seq == 0 || c.Seq >= 1<<63 || c.Generation >= 1<<63 || len(c.Token) == 0 || len(c.Token) > maxToken {
+			return fmt.Errorf("%w: not a checkpoint", store.Invalid)
+		}
+	}
+	if len(cs) == 0 {
+		return nil
+	}
+	return s.do(ctx, &job{order: "checkpoints", run: func(t *tx) error {
+		for _, c := range cs {
+			_, err := t.exec(`INSERT INTO checkpoints (tenant, chain, generation, seq, token) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (tenant, chain) DO UPDATE SET generation = excluded.generation, seq = excluded.seq, token = excluded.token
+WHERE checkpoints.generation < excluded.generation OR checkpoints.generation = excluded.generation AND checkpoints.seq < excluded.seq`,
+				c.Tenant, string(c.Chain), int64(c.Generation), int64(c.Seq), c.Token)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+}
