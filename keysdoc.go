@@ -25,10 +25,13 @@ const (
 // KeysDocument says to which keys the owners of one tenant wrap, section 1 of the
 // protocol. The broker signs it with its identity key, so that nobody between can
 // put a key of his own in it. Times are seconds since 1970 by the broker's clock.
+// That of tenant "" has the keys that guests of any tenant seal requests to, and no
+// other: who sees it being fetched learns of no tenant.
 type KeysDocument struct {
 	Issuer       strictjson.Digest `json:"iss"` // broker id
 	Tenant       string            `json:"tenant"`
-	Keys         []PublishedKey    `json:"keys"`                   // 1 to 16, first the one to choose
+	Keys         []PublishedKey    `json:"keys"`                   // 1 to 16, first the one to choose; none if Tenant is ""
+	RequestKeys  []PublishedKey    `json:"request_keys,omitempty"` // 1 to 16 if Tenant is "", else none
 	NextIdentity strictjson.Digest `json:"next_identity,omitzero"` // broker id that is to follow
 	IssuedAt     int64             `json:"iat"`
 	Expires      int64             `json:"exp"`
@@ -50,7 +53,8 @@ type PublishedKey struct {
 func (k PublishedKey) Recipient() keywrap.Recipient { return k.recipient }
 
 // KeysDocument returns the keys document of tenant as a compact JWS, good for an
-// hour. A tenant without keys is refused as NoInstance.
+// hour. A tenant without keys is refused as NoInstance. Tenant "" is for the request
+// keys, and MalformedRequest if there are none.
 func (b *Broker) KeysDocument(ctx context.Context, tenant string) ([]byte, error) {
 	d, err := b.keysDocument(ctx, tenant)
 	if err != nil {
@@ -68,6 +72,9 @@ func (b *Broker) KeysDocument(ctx context.Context, tenant string) ([]byte, error
 }
 
 func (b *Broker) keysDocument(ctx context.Context, tenant string) (KeysDocument, error) {
+	if tenant == "" {
+		return b.requestDocument()
+	}
 	if !names.Tenant(tenant) {
 		return KeysDocument{}, malformed("not a tenant")
 	}
@@ -132,28 +139,41 @@ func VerifyKeys(token []byte, broker [32]byte, tenant string, now time.Time) (Ke
 	case now.Unix() >= d.Expires:
 		return KeysDocument{}, fmt.Errorf("%w: expired", ErrKeys)
 	}
-	for i := range d.Keys {
-		k := &d.Keys[i]
-		if k.recipient, err = keywrap.Parse(k.Suite, k.Public, keywrap.Allow{Suites: keywrap.OwnerSuites()}); err != nil {
-			return KeysDocument{}, fmt.Errorf("%w: key %d: %w", ErrKeys, i, err)
-		}
+	err = errors.Join(parseKeys(d.Keys, keywrap.OwnerSuites()), parseKeys(d.RequestKeys, keywrap.RequestSuites()))
+	if err == nil {
+		err = d.check()
 	}
-	if err := d.check(); err != nil {
+	if err != nil {
 		return KeysDocument{}, fmt.Errorf("%w: %w", ErrKeys, err)
 	}
 	return d, nil
 }
 
+// parseKeys sets the recipient of each of keys.
+func parseKeys(keys []PublishedKey, suites []keywrap.Suite) (err error) {
+	for i := range keys {
+		k := &keys[i]
+		if k.recipient, err = keywrap.Parse(k.Suite, k.Public, keywrap.Allow{Suites: suites}); err != nil {
+			return fmt.Errorf("key %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
 // check returns an error unless d is whole.
 func (d KeysDocument) check() error {
-	if len(d.Keys) == 0 || len(d.Keys) > maxKeys {
-		return fmt.Errorf("%d keys", len(d.Keys))
+	keys, none := d.Keys, d.RequestKeys
+	if d.Tenant == "" {
+		keys, none = none, keys
+	}
+	if len(keys) == 0 || len(keys) > maxKeys || len(none) != 0 {
+		return fmt.Errorf("%d keys, and %d that are not this document's", len(keys), len(none))
 	}
 	if d.IssuedAt <= 0 || d.Expires <= d.IssuedAt {
 		return errors.New("without a time")
 	}
 	ids := map[string]bool{}
-	for _, k := range d.Keys {
+	for _, k := range keys {
 		if !names.KeyID(k.ID) || ids[k.ID] || k.recipient.Suite() != k.Suite ||
 			k.NotBefore < 0 || k.NotAfter != 0 && k.NotAfter <= k.NotBefore {
 			return errors.New("a key that can't be meant")
@@ -166,12 +186,16 @@ func (d KeysDocument) check() error {
 // Current returns the first key of suite that is wrapped to at now, or of any
 // suite if it is "". Errors wrap ErrKeys.
 func (d KeysDocument) Current(suite keywrap.Suite, now time.Time) (PublishedKey, error) {
+	return current(d.Keys, suite, now)
+}
+
+func current(keys []PublishedKey, suite keywrap.Suite, now time.Time) (PublishedKey, error) {
 	t := now.Unix()
-	i := slices.IndexFunc(d.Keys, func(k PublishedKey) bool {
+	i := slices.IndexFunc(keys, func(k PublishedKey) bool {
 		return (suite == "" || k.Suite == suite) && k.NotBefore <= t && (k.NotAfter == 0 || t < k.NotAfter)
 	})
 	if i < 0 {
-		return PublishedKey{}, fmt.Errorf("%w: none to wrap to now", ErrKeys)
+		return PublishedKey{}, fmt.Errorf("%w: none to use now", ErrKeys)
 	}
-	return d.Keys[i], nil
+	return keys[i], nil
 }

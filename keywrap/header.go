@@ -45,6 +45,10 @@ const (
 // may have their P-384 key in a token.
 func OwnerSuites() []Suite { return []Suite{MLKEM1024P384, P384} }
 
+// RequestSuites returns the suites of keys that guests seal requests to, the default
+// first: hybrid ones only, since the host records what it forwards.
+func RequestSuites() []Suite { return []Suite{MLKEM768X25519, MLKEM1024P384} }
+
 // Header returns the header of w, strictly: all members that are not optional,
 // exactly one of instance and image, and none that is empty. Nothing of it is
 // authenticated before w is unwrapped. Errors wrap ErrOpen.

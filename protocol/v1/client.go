@@ -34,6 +34,18 @@ type ClientConfig struct {
 	// between can then read the token, answer in the place of the service, and
 	// see what is asked. Guests may do it: they compare all that they are told.
 	AllowPlainHTTP bool
+
+	// SealTo is the id of the broker that a guest pins. If it is not zero, Challenge,
+	// Release and Confirm ask in sealed requests: whoever is between sees sizes and
+	// times only. The keys document of no tenant says to which key; it is fetched and
+	// verified when it is needed. Nothing is asked in the clear but that. Not for owners.
+	SealTo [32]byte
+
+	// AllowUnsealed asks in the clear where no request key of the broker can be had.
+	// Whoever is between can see to that.
+	AllowUnsealed bool
+
+	Time func() time.Time // by which keys documents expire; if nil, time.Now
 }
 
 // Client asks a service that a [Server] serves. Errors of the service are
@@ -44,6 +56,8 @@ type Client struct {
 	http   *http.Client
 	token  string
 	tenant string
+
+	sealing *sealing // or nil
 }
 
 // NewClient returns a Client, or an error that says what is wrong with cfg.
@@ -61,6 +75,10 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 		return nil, errors.New("v1: http:// to another host is refused: the token and the answers would be anybody's")
 	case cfg.Token != "" && !isToken(cfg.Token):
 		return nil, errors.New("v1: not a token")
+	case cfg.SealTo != [32]byte{} && (cfg.Token != "" || cfg.Tenant != ""):
+		return nil, errors.New("v1: owners don't ask in sealed requests")
+	case cfg.SealTo == [32]byte{} && cfg.AllowUnsealed:
+		return nil, errors.New("v1: AllowUnsealed is for SealTo")
 	}
 	u.Path = strings.TrimSuffix(u.Path, "/")
 	c := &Client{base: u, http: cfg.HTTP, token: cfg.Token, tenant: cfg.Tenant}
@@ -68,6 +86,9 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 		c.http = &http.Client{Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		}}
+	}
+	if cfg.SealTo != [32]byte{} {
+		c.sealing = &sealing{broker: cfg.SealTo, now: cfg.Time, allow: cfg.AllowUnsealed}
 	}
 	return c, nil
 }
@@ -84,8 +105,16 @@ func loopback(host string) bool {
 // maxAnswer bounds what is read of an answer: a page of the record, or claims.
 const maxAnswer = 64 << 20
 
-// do sends body and returns the body of the answer.
+// do asks what body asks and returns the body of the answer.
 func (c *Client) do(ctx context.Context, method, path, kind string, body []byte) ([]byte, error) {
+	if c.sealing == nil || strings.HasPrefix(path, PathKeys+"?") || path == PathReady {
+		return c.send(ctx, method, path, kind, body)
+	}
+	return c.seal(ctx, path, kind, body)
+}
+
+// send sends body and returns the body of the answer.
+func (c *Client) send(ctx context.Context, method, path, kind string, body []byte) ([]byte, error) {
 	path, query, _ := strings.Cut(path, "?")
 	u := *c.base
 	u.Path += path
@@ -115,7 +144,8 @@ func (c *Client) do(ctx context.Context, method, path, kind string, body []byte)
 	case len(b) > maxAnswer:
 		return nil, errors.New("v1: the answer is too long")
 	case resp.StatusCode/100 != 2:
-		return nil, problemIn(resp, b)
+		after, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
+		return nil, problemIn(resp.StatusCode, resp.Header.Get("Content-Type"), after, b)
 	}
 	return b, nil
 }
@@ -135,16 +165,15 @@ func reach(err error) error {
 
 // problemIn returns the error in an answer. What is between may answer with
 // anything: only a Problem of this protocol is taken for one.
-func problemIn(resp *http.Response, body []byte) error {
+func problemIn(status int, kind string, retryAfter int, body []byte) error {
 	var p Problem
-	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/problem+json") {
+	if strings.HasPrefix(kind, problemKind) {
 		if err := strictjson.Unmarshal(body, &p); err == nil && p.Code != "" && len(body) <= maxSmall {
-			p.Status = resp.StatusCode
-			p.RetryAfter, _ = strconv.Atoi(resp.Header.Get("Retry-After"))
+			p.Status, p.RetryAfter = status, retryAfter
 			return &p
 		}
 	}
-	return fmt.Errorf("v1: status %d without a word of the protocol", resp.StatusCode)
+	return fmt.Errorf("v1: status %d without a word of the protocol", status)
 }
 
 // call sends v as JSON, nothing if it is nil, and decodes the answer into out.

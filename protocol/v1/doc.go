@@ -21,6 +21,7 @@ const (
 	PathNonce     = "/broker/v1/nonce"
 	PathRelease   = "/broker/v1/release"
 	PathConfirm   = "/broker/v1/confirm"
+	PathSealed    = "/broker/v1/sealed"
 	PathVerify    = "/broker/v1/verify"
 	PathInstances = "/broker/v1/instances"
 	PathPolicies  = "/broker/v1/policies"

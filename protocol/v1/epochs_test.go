@@ -30,6 +30,8 @@ func newEpochs(t testing.TB, mode string) *owned {
 		engine.Wrap, err = keywrap.NewWrapKey("wrap-1", [32]byte{4})
 		w.check(err)
 		c.Owner, c.Tenants, c.PerSource = o.sql, o.sql, v1.Rate{Burst: 100000}
+		engine.RequestKeys = requestKeys(t)
+		c.Keys = func(ctx context.Context, tenant string) ([]byte, error) { return w.broker.KeysDocument(ctx, tenant) }
 	})
 	o.acme = o.owner(acmeToken)
 	o.check(o.acme.PutPolicy(t.Context(), "prod", document("prod", "good")))
@@ -52,7 +54,12 @@ func newEpochs(t testing.TB, mode string) *owned {
 func (o *owned) boot(dir state.Dir) (*state.State, error) {
 	o.Helper()
 	o.authorize()
-	c, s := o.client(nil), o.session()
+	return o.bootWith(o.client(nil), dir)
+}
+
+func (o *owned) bootWith(c *v1.Client, dir state.Dir) (*state.State, error) {
+	o.Helper()
+	s := o.session()
 	r, err := c.Release(o.Context(), o.request(s, c))
 	if err != nil {
 		return nil, err

@@ -91,7 +91,7 @@ func TestGuardSlowBody(t *testing.T) {
 	if got := <-done; got != http.StatusOK {
 		t.Errorf("the slow one: %d", got)
 	}
-	if got := ask(strings.NewReader(strings.Repeat(" ", 32<<10))); got != http.StatusServiceUnavailable {
+	if got := ask(strings.NewReader(strings.Repeat(" ", 48<<10))); got != http.StatusServiceUnavailable {
 		t.Errorf("more than there is memory for: %d", got)
 	}
 	if got := ask(io.MultiReader(strings.NewReader("bo"), iotest.ErrReader(io.ErrUnexpectedEOF))); got != http.StatusBadRequest {

@@ -135,10 +135,10 @@ func (g gate) enter(ctx context.Context, patience time.Duration) (func(), error)
 	return nil, teebroker.Unavailable
 }
 
-// uncounted is how much of each body is not counted: what a guest sends fits in it,
+// uncounted is how much of each body is not counted: what a guest sends fits in it, sealed or not,
 // so that nobody keeps guests out by holding up large bodies. A connection costs
 // about as much.
-const uncounted = 16 << 10
+const uncounted = 32 << 10
 
 // buffers counts the bytes of bodies in memory, of all requests, beyond what is
 // uncounted of each.

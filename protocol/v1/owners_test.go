@@ -67,7 +67,7 @@ func TestRelease(t *testing.T) {
 // owner's unless it is added here too.
 func public() []string {
 	return []string{
-		"GET /healthz", "GET /readyz", "GET /metrics", "POST /broker/v1/nonce", "POST /broker/v1/release", "POST /broker/v1/confirm",
+		"GET /healthz", "GET /readyz", "GET /metrics", "POST /broker/v1/nonce", "POST /broker/v1/release", "POST /broker/v1/confirm", "POST /broker/v1/sealed",
 		"GET /broker/v1/tee-attestation-key", "POST /broker/v1/tee-attestation-key", "POST /broker/v1/verify",
 	}
 }

@@ -132,17 +132,23 @@ func problemOf(err error, request string) *Problem {
 // write answers with p.
 func (p *Problem) write(w http.ResponseWriter) {
 	h := w.Header()
-	h.Set("Content-Type", "application/problem+json")
+	h.Set("Content-Type", problemKind)
 	if p.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(p.RetryAfter))
 	}
 	if p.Status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", `Bearer realm="teebroker"`)
 	}
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(p.encode()) // who hung up is told nothing
+}
+
+const problemKind = "application/problem+json"
+
+func (p *Problem) encode() []byte {
 	b, err := json.Marshal(p)
 	if err != nil {
-		b = []byte("{}") // of strings and a number
+		return []byte("{}") // of strings and a number
 	}
-	w.WriteHeader(p.Status)
-	_, _ = w.Write(b) // who hung up is told nothing
+	return b
 }

@@ -46,6 +46,7 @@ func (s *Server) table() []route {
 			t,
 			route{http.MethodPost, PathRelease, everybody, MaxRelease, s.release},
 			route{http.MethodPost, PathConfirm, everybody, maxSmall, s.confirm},
+			route{http.MethodPost, PathSealed, everybody, MaxRelease, s.sealed},
 		)
 	}
 	if s.cfg.Keys != nil {

@@ -47,7 +47,7 @@ type Config struct {
 
 	// PerSource limits requests by source address, before anything is read of
 	// them. Buffered is how many bytes of bodies are in memory at a time, beyond the
-	// first 16 KiB of each; more are told unavailable. Concurrent is how many requests are worked on at once,
+	// first 32 KiB of each; more are told unavailable. Concurrent is how many requests are worked on at once,
 	// whoever asks and not before their bodies came; others wait for Patience and
 	// are then told unavailable. If zero: 50 at once and 10 a second, 256 MiB, 64,
 	// and 10 seconds.
@@ -75,6 +75,7 @@ type Event struct {
 	Route    string // the pattern, "" if there is none
 	Source   string // address of the peer
 	Tenant   string // that an owner was found to be
+	Sealed   bool   // it was opened, and Route to Err are of what was in it
 	Status   int
 	Code     string // "" for success
 	Err      error
@@ -166,6 +167,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p = problemOf(err, c.id)
 		e.Status, e.Code = p.Status, p.Code
 	}
+	if in := c.inner; in != nil && err == nil {
+		e.Sealed, e.Route, e.Status, e.Code, e.Err = true, in.route, in.said.status, in.code, in.err
+	}
 	s.metrics.count(e)
 	if s.cfg.Observe != nil {
 		s.cfg.Observe(e)
@@ -231,6 +235,7 @@ type call struct {
 	allow  string            // methods of the path, if not this one
 	tenant string            // of the owner, "" if nobody showed to be one
 	body   []byte
+	inner  *inner // of what was opened, if it was sealed
 }
 
 // read reads the body, at most what the route says, and counts what it holds.

@@ -236,7 +236,7 @@ func awaitContinue(t *testing.T, conn net.Conn) {
 // Bodies beyond what memory there is for them are refused, and what they had is
 // free again. Meanwhile a small body is read all the same.
 func TestBuffered(t *testing.T) {
-	const small = 16 << 10
+	const small = 32 << 10
 	w := newWorld(t, func(_ *world, _ *teebroker.Config, s *v1.Config) { s.Buffered = 100 })
 	c := w.client(nil)
 	for range 3 {

@@ -29,10 +29,11 @@ var instance = [16]byte{15: 1}
 // and a clock that a test moves.
 type world struct {
 	testing.TB
-	store  *memory.Store
-	broker *teebroker.Broker
-	server *v1.Server
-	http   *httptest.Server
+	identity *ecdsa.PrivateKey
+	store    *memory.Store
+	broker   *teebroker.Broker
+	server   *v1.Server
+	http     *httptest.Server
 
 	mu     sync.Mutex
 	now    time.Time
@@ -76,6 +77,7 @@ func newWorld(t testing.TB, edit func(*world, *teebroker.Config, *v1.Config)) *w
 	w.store = memory.New(w.time)
 	identity, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	w.check(err)
+	w.identity = identity
 	issuer, err := nonce.NewHMAC(nonce.Config{Key: [32]byte{1}, Time: w.time})
 	w.check(err)
 	engine := teebroker.Config{
