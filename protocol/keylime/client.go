@@ -255,7 +255,7 @@ func same(list []number, b []byte) bool {
 // reasonOf returns the Reason that an id of a failure stands for. What a policy there
 // does not accept, nobody vouched for. An id that is not known decides nothing.
 func reasonOf(id string) evidence.Reason {
-	id = strings.TrimPrefix(id, component)
+	id = strings.TrimPrefix(id, teeComponent)
 	if strings.HasPrefix(id, "policy.") {
 		return evidence.Untrusted
 	}

@@ -31,17 +31,42 @@ const (
 	listMismatch    = "list_mismatch"
 )
 
-// component is Keylime's name for what failed.
-const component = "tee_attestation."
+// The ids of failures of evidence of type "tpm", below one of its components. Those
+// with a number and those that have one use only are written where they are used.
+const (
+	missingPolicy = "missing_policy"
+	invalidPolicy = "invalid_policy" // ours
+	missingPCRs   = "missing_pcrs"
+	runtimeHash   = "validation.ima-ng.runtime_policy_hash"
+)
+
+// maxFailures is how many failures an answer has: one says that evidence is not
+// acceptable, a few say why.
+const maxFailures = 16
+
+// Keylime's names for what failed.
+const (
+	teeComponent     = "tee_attestation." // where a failure names none
+	defaultComponent = "default."
+	quoteComponent   = "qoute_validation." // as it is spelled there
+	pcrComponent     = "pcr_validation."
+	bootComponent    = "measured_boot."
+	imaComponent     = "ima."
+	tpmComponent     = "tpm_identity." // ours
+)
 
 // failure is why evidence is not accepted. Messages quote no evidence.
 type failure struct {
-	id      string
-	message string
-	claim   string          // of a policyMismatch
-	policy  string          // of a policyMismatch
-	cause   *evidence.Error // if evidence is not authentic
+	component string // if empty, teeComponent
+	id        string
+	message   string
+	claim     string          // of a policyMismatch
+	policy    string          // of a policyMismatch
+	cause     *evidence.Error // if evidence is not authentic
 }
+
+// name returns the id with its component.
+func (f *failure) name() string { return or(f.component, teeComponent) + f.id }
 
 // MarshalJSON implements [json.Marshaler]; see its use in [result].
 func (f *failure) context() map[string]string {

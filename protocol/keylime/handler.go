@@ -38,6 +38,9 @@ type Config struct {
 	// Keylime's API, get the name "". A name that is not here is a refusal.
 	Policies map[string][]*policy.Policy
 
+	// TPM says what evidence of type "tpm" is verified with. If nil, it is refused.
+	TPM *TPM
+
 	// Tokens, if not nil, signs an EAR of each result, as "ear". Audience is then
 	// required: who is told. A token names the caller's nonce and opens nothing.
 	Tokens   *ear.Issuer
@@ -74,6 +77,8 @@ func New(cfg Config) (*Handler, error) {
 		return nil, errors.New("keylime: Config.Policies is required")
 	case cfg.Tokens != nil && cfg.Audience == "":
 		return nil, errors.New("keylime: Config.Audience is required with Tokens")
+	case cfg.TPM.check() != nil:
+		return nil, cfg.TPM.check()
 	case cfg.MaxBody < 0 || cfg.MaxBody > 16<<20:
 		return nil, errors.New("keylime: Config.MaxBody is out of range")
 	case cfg.Concurrent < 0 || cfg.Timeout < 0:
@@ -87,6 +92,10 @@ func New(cfg Config) (*Handler, error) {
 		policies[name] = slices.Clone(scopes)
 	}
 	cfg.Policies = policies
+	if cfg.TPM != nil {
+		tpm := *cfg.TPM
+		cfg.TPM = &tpm
+	}
 	cfg.MaxBody, cfg.Concurrent, cfg.Timeout = or(cfg.MaxBody, DefaultMaxBody), or(cfg.Concurrent, DefaultConcurrent), or(cfg.Timeout, DefaultTimeout)
 	if cfg.Time == nil {
 		cfg.Time = time.Now
@@ -242,6 +251,14 @@ func (h *Handler) evidence(w http.ResponseWriter, r *http.Request) *refusal {
 	defer leave()
 	ctx, cancel := context.WithTimeout(r.Context(), h.cfg.Timeout)
 	defer cancel()
+	if one := requests[0]; *one.Type == typeTPM && !list && h.cfg.TPM != nil {
+		code, status, result, err := h.verifyTPM(ctx, one.Data)
+		if err != nil {
+			h.cfg.Failed(r, err)
+		}
+		write(w, code, status, result)
+		return nil
+	}
 	a := h.judge(ctx, requests)
 	for _, err := range []error{a.err(), a.unsigned} {
 		if err != nil {

@@ -63,7 +63,7 @@ func (h *Handler) judge(ctx context.Context, requests []request) *answer {
 // question returns what r asks.
 func (r request) question() (question, *failure) {
 	if *r.Type == typeTPM {
-		return question{}, &failure{id: unsupportedType, message: "evidence of type tpm is not verified here yet"}
+		return question{}, &failure{id: unsupportedType, message: "evidence of type tpm is not verified here, or not in a list"}
 	}
 	var d data
 	if err := strictjson.UnmarshalKnown(r.Data, &d); err != nil {
@@ -174,14 +174,7 @@ func (a *answer) err() error {
 	if err := a.appraisal.Err(); err != nil && len(a.failures) > 0 {
 		return fmt.Errorf("keylime: %w", err)
 	}
-	errs := []error{errors.New("keylime: not accepted")}
-	for _, f := range a.all() {
-		errs = append(errs, errors.New(component+f.id+": "+f.message))
-		if f.cause != nil {
-			errs = append(errs, f.cause)
-		}
-	}
-	return errors.Join(errs...)
+	return failed(a.all())
 }
 
 // status returns 400 for what is missing, as Keylime does, and 200 for any verdict.
@@ -244,7 +237,7 @@ func (a *answer) results(list bool) result {
 func failuresJSON(fs ...*failure) []failureJSON {
 	js := []failureJSON{}
 	for _, f := range fs {
-		js = append(js, failureJSON{component + f.id, f.context()})
+		js = append(js, failureJSON{f.name(), f.context()})
 	}
 	return js
 }

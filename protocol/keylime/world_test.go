@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-tpm/tpm2"
+
 	"github.com/teebroker/teebroker/cca"
 	"github.com/teebroker/teebroker/cca/ccatest"
 	"github.com/teebroker/teebroker/evidence"
@@ -260,3 +262,13 @@ func unhex(s string) []byte {
 	}
 	return b
 }
+
+func unb64(t testing.TB, s string) []byte {
+	t.Helper()
+	b, err := base64.StdEncoding.DecodeString(s)
+	check(t, err)
+	return b
+}
+
+// vtpmtestUnrestricted makes an AK that signs what it is given.
+func vtpmtestUnrestricted(p *tpm2.TPMTPublic) { p.ObjectAttributes.Restricted = false }
