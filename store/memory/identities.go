@@ -1,9 +1,9 @@
 package memory
 
 import (
+	"bytes"
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/teebroker/teebroker"
@@ -156,17 +156,30 @@ func (s *Store) ByAgent(ctx context.Context, tenant, agent string) (store.Identi
 	return x.Clone(), nil
 }
 
-// agent returns the Identity of an agent, or nil.
+// agent returns the Identity of an agent, or nil. One that registered comes before
+// one that would have its id.
 func (s *Store) agent(tenant, agent string) (found *store.Identity) {
 	if agent == "" {
 		return nil
 	}
 	for at, x := range s.ids {
-		if at.tenant == tenant && (x.Agent == agent || x.AgentID == agent) {
+		switch {
+		case at.tenant != tenant:
+		case x.Agent == agent:
 			return &x
+		case x.AgentID == agent && (found == nil || newer(x, *found) < 0):
+			found = &x
 		}
 	}
-	return nil
+	return found
+}
+
+// newer compares for the order of EKs.
+func newer(a, b store.Identity) int {
+	if c := b.Made.Compare(a.Made); c != 0 {
+		return c
+	}
+	return bytes.Compare(a.EK[:], b.EK[:])
 }
 
 // Live implements [store.Identities].
@@ -199,12 +212,7 @@ func (s *Store) EKs(ctx context.Context, tenant string, instance [16]byte) ([]st
 			all = append(all, x.Clone())
 		}
 	}
-	slices.SortFunc(all, func(a, b store.Identity) int {
-		if c := b.Made.Compare(a.Made); c != 0 {
-			return c
-		}
-		return strings.Compare(string(a.EK[:]), string(b.EK[:]))
-	})
+	slices.SortFunc(all, newer)
 	return all[:min(len(all), store.MaxEKs)], nil
 }
 

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -183,8 +184,9 @@ func (s *Store) Confirm(ctx context.Context, r teebroker.Released, c teebroker.C
 	}
 	stored := receipt
 	key := instanceKey{r.Tenant, r.Instance}
-	err := s.do(ctx, &job{order: r.Tenant + "\x00d", locks: []instanceKey{key}, run: func(t *tx) error {
-		stored = receipt
+	var held error
+	run := func(t *tx) error {
+		stored, held = receipt, nil
 		if _, ok := t.instances[key]; !ok {
 			return teebroker.NotAuthorized
 		}
@@ -206,9 +208,24 @@ func (s *Store) Confirm(ctx context.Context, r teebroker.Released, c teebroker.C
 			_, err := t.row("SELECT confirmed FROM releases WHERE tenant = ? AND id = ?", []any{r.Tenant, r.ID[:]}, &stored)
 			return err
 		}
+		if held, err = t.confirmEK(key, c); err != nil || held != nil {
+			return err
+		}
 		return t.confirm(at, r, before, row, receipt, e)
-	}})
-	if err != nil {
+	}
+	var err error
+	if c.EK == (strictjson.Digest{}) {
+		err = s.do(ctx, &job{order: r.Tenant + "\x00d", locks: []instanceKey{key}, run: run})
+	} else {
+		// An EK is looked for in all of the tenant.
+		err = s.own(ctx, r.Tenant, func(t *tx) error {
+			if err := t.lock([]*job{{locks: []instanceKey{key}}}); err != nil {
+				return err
+			}
+			return run(t)
+		})
+	}
+	if err = cmp.Or(err, held); err != nil {
 		return nil, err
 	}
 	return bytes.Clone(stored), nil

@@ -312,6 +312,9 @@ func (s *Store) Delete(ctx context.Context, tenant string, id [16]byte) error {
 				return err
 			}
 		}
+		if err := t.supersedeEKs(tenant, id); err != nil {
+			return err
+		}
 		_, err = t.act(tenant, store.KindDelete, store.Act{Instance: id, Generation: generation})
 		return err
 	})

@@ -198,4 +198,21 @@ CREATE TABLE checkpoints ( -- the newest that any process made, of each chain
   token      BYTES NOT NULL, -- as it was signed
   PRIMARY KEY (tenant, chain)
 ) TABLE_END;
+`, `
+CREATE TABLE identities ( -- of the EKs of TPMs; for ever
+  tenant   NAME NOT NULL,
+  ek       BYTES NOT NULL, -- SHA-256 of its public area
+  instance BYTES NOT NULL,
+  state    NAME NOT NULL, -- store.IdentityState
+  made     INT NOT NULL,
+  agent    NAME, -- that registered
+  agent_id NAME, -- hash_ek
+  body     BYTES NOT NULL, -- JSON of a store.Identity
+  mac      BYTES,
+  PRIMARY KEY (tenant, ek)
+) TABLE_END;
+CREATE INDEX identities_ek ON identities (ek);
+CREATE INDEX identities_instance ON identities (tenant, instance);
+CREATE UNIQUE INDEX identities_agent ON identities (tenant, agent) WHERE agent IS NOT NULL;
+CREATE INDEX identities_agent_id ON identities (tenant, agent_id) WHERE agent_id IS NOT NULL;
 `}

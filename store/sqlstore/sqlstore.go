@@ -104,6 +104,7 @@ var (
 	_ nonce.Store         = (*Store)(nil)
 	_ store.Owner         = (*Store)(nil)
 	_ store.Tenants       = (*Store)(nil)
+	_ store.Identities    = (*Store)(nil)
 )
 
 const (

@@ -261,6 +261,12 @@ func TestBroken(t *testing.T) {
 		"not held":                        {"epoch owner", func(o *memory.Owner) Store { return holdsNothing{o} }},
 		"the slot of a recovery":          {"epoch recover", func(o *memory.Owner) Store { return otherSlot{o} }},
 		"the wrapped key of another":      {"epoch table", func(o *memory.Owner) Store { return noCopy{o} }},
+		"an agent registers twice":        {"identity race", func(o *memory.Owner) Store { return registersTwice{o} }},
+		"a TPM in any place":              {"identity places", func(o *memory.Owner) Store { return anyPlace{o} }},
+		"AKs of what is held":             {"identity held", func(o *memory.Owner) Store { return heldAndActive{o} }},
+		"an EK not kept":                  {"identity confirm", func(o *memory.Owner) Store { return namesNoEK{o} }},
+		"an EK that was superseded":       {"identity ephemeral", func(o *memory.Owner) Store { return keepsOldEKs{o} }},
+		"another tenant's EK":             {"identity tenants", func(o *memory.Owner) Store { return anyTenantsEK{o} }},
 		"documents shared":                {"copies", func(o *memory.Owner) Store { return &sharesPolicies{Owner: o} }},
 	} {
 		if failed := failing(t, tt.wrap, nil); !failed[tt.check] {

@@ -35,6 +35,7 @@ type Store interface {
 	nonce.Store
 	store.Owner
 	store.Tenants
+	store.Identities
 }
 
 // Decoders are what a Store that is tested has to know of policy documents.
@@ -96,6 +97,14 @@ var checks = []struct {
 	{"epoch owner", epochOwner},
 	{"epoch recover", epochRecover},
 	{"epoch race", epochRace},
+	{"identity", identities},
+	{"identity confirm", identityConfirm},
+	{"identity held", identityHeld},
+	{"identity places", identityPlaces},
+	{"identity ephemeral", identityEphemeral},
+	{"identity agent", identityAgent},
+	{"identity race", identityRace},
+	{"identity tenants", identityTenants},
 }
 
 // failer is what a check needs of a testing.TB.
