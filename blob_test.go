@@ -435,7 +435,7 @@ func BenchmarkAnswerBlob(b *testing.B) {
 	for _, suite := range keywrap.OwnerSuites() {
 		b.Run(string(suite), func(b *testing.B) {
 			w := newBlobWorld(b, suite)
-			w.authorize(func(a *teebroker.Authorization) { a.Uses = 1 << 30 })
+			w.authorize(func(a *teebroker.Authorization) { a.Uses = 1 << 20 })
 			blob := w.wrapped(nil)
 			w.register(blob, false)
 			b.ReportAllocs()
