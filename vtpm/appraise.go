@@ -25,6 +25,9 @@ func (rv ReferenceValues) Appraise(v *evidence.Verified) []evidence.Mismatch {
 	rv.appraiseLink(c, &ms)
 	rv.appraiseKeys(c, &ms)
 	rv.appraisePCRs(c, &ms)
+	if rv.RequireProof && c.Proof != ProofLive {
+		ms.Add("vtpm.proof", proofValue(c.Proof), evidence.Equal, evidence.Text(string(ProofLive)))
+	}
 	rv.appraiseEvents(c, &ms)
 	rv.IMA.appraise(c.IMA, &ms)
 	if rv.RequireSafeClock && !c.Quote.Clock.Safe {
@@ -38,6 +41,14 @@ func formatOf(v *evidence.Verified) evidence.Value {
 		return evidence.Value{}
 	}
 	return evidence.Text(string(v.Format))
+}
+
+// proofValue is absent where nobody asked.
+func proofValue(p Proof) evidence.Value {
+	if p == "" {
+		return evidence.Value{}
+	}
+	return textValue(p)
 }
 
 func textValue[T ~string](s T) evidence.Value   { return evidence.Text(string(s)) }
@@ -72,6 +83,9 @@ func (rv *ReferenceValues) appraiseKeys(c *Claims, ms *refvalues.Mismatches) {
 
 func (rv *ReferenceValues) appraisePCRs(c *Claims, ms *refvalues.Mismatches) {
 	named := map[PCR]bool{}
+	if rv.RequireProof {
+		named[c.proofPCR] = true
+	}
 	for _, rule := range rv.PCRs {
 		named[rule.PCR] = true
 		got, quoted := c.PCR(rule.PCR)

@@ -21,6 +21,7 @@ const (
 	checkVMPL      = "vmpl"
 	checkEKCert    = "ek-certificate"
 	checkLink      = "link"
+	checkProof     = "proof"
 	checkEventLog  = "event-log"
 	checkIMA       = "ima"
 )
@@ -47,6 +48,7 @@ func Checks() []evidence.Check {
 		{Name: checkVMPL, Doc: "a report of SEV-SNP was asked for at VMPL 0, by what runs the TPM"},
 		{Name: checkEKCert, Doc: "an EK certificate is of the EK, valid now, and chains to a configured root"},
 		{Name: checkLink, Doc: "the AK was shown to be in the TPM of the EK"},
+		{Name: checkProof, Doc: "it is known which release the PCR of the proof shows"},
 		{Name: checkEventLog, Doc: "an event log makes of the PCRs what the quote says"},
 		{Name: checkIMA, Doc: "an IMA list makes of PCR 10 what the quote says, and its boot aggregate is of the quoted PCRs"},
 	}

@@ -20,10 +20,16 @@ type Claims struct {
 	Events []Event // of the event log, if there is one, of quoted PCRs
 	IMA    *IMA    // nil without a list
 
+	// Proof is what the PCR of Config.ProofPCR shows; empty without Config.Releases.
+	// Shown is the release, if there is one.
+	Proof Proof
+	Shown Shown
+
 	// EKCertificate is SHA-256 of the EK certificate in DER; zero without one.
 	EKCertificate [32]byte
 
-	ground ground
+	ground   ground
+	proofPCR PCR // zero without Config.Releases
 }
 
 // ClaimsOf returns the Claims of v, or false if v is not a verified quote.
@@ -99,7 +105,7 @@ func octets[T ~string | ~[]byte](name string, b T) claim {
 // All implements [evidence.Claims]. Claims that there is nothing for are left out.
 func (c *Claims) All() iter.Seq2[string, evidence.Value] {
 	return func(yield func(string, evidence.Value) bool) {
-		for _, group := range [...]func() []claim{c.linkClaims, c.azureClaims, c.quoteClaims, c.logClaims} {
+		for _, group := range [...]func() []claim{c.linkClaims, c.azureClaims, c.quoteClaims, c.proofClaims, c.logClaims} {
 			for _, x := range group() {
 				if !yield(x.name, x.value) {
 					return

@@ -1,6 +1,7 @@
 package vtpm_test
 
 import (
+	"bytes"
 	"os"
 	"regexp"
 	"slices"
@@ -34,9 +35,19 @@ func TestDocsListEveryClaim(t *testing.T) {
 	svsm, _, _ := appraised(t)
 	_, azure := claimsOf(t, w.newVerifier(t), w.azure().Evidence(vtpmtest.Quote{}, want), want)
 	certified, _ := withCertificate(t)
+	d := vtpmtest.NewTPM(vtpmtest.ECC, nil, nil)
+	d.SetPCR(vtpm.SHA256, 13, bytes.Repeat([]byte{1}, 32))
+	proving, err := vtpm.NewVerifier(vtpm.Config{
+		Platform: w.verifier, AKs: linked{}, ProofPCR: proofPCR,
+		Releases: shows{[32]byte(d.PCR(vtpm.SHA256, 13)): {Proof: vtpm.ProofLive, Tenant: "acme"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, proved := claimsOf(t, proving, w.svsm(d).Evidence(quoteOf(13), want), want)
 	numbered := regexp.MustCompile(`\.sha[0-9]+\.[0-9]+$`)
 	made := map[string]bool{}
-	for _, v := range []*evidence.Verified{svsm, azure, certified} {
+	for _, v := range []*evidence.Verified{svsm, azure, certified, proved} {
 		at, seen := 0, map[string]bool{}
 		for name := range v.Claims.All() {
 			if seen[name] {

@@ -34,6 +34,12 @@ type ReferenceValues struct {
 	// to come along; if it is, PCR 10 says nothing but its value.
 	IMA *IMARules
 
+	// RequireProof asks that Claims.Proof is ProofLive: the PCR of the Verifier's
+	// Config.ProofPCR shows the live release of a broker, so that this is the last
+	// start of its state, and no clone of it. That PCR need not be in PCRs then. A
+	// Verifier without Config.Releases says nothing, which is refused.
+	RequireProof bool
+
 	// RequireSafeClock refuses quotes of a TPM whose clock may have gone back.
 	RequireSafeClock bool
 }

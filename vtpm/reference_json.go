@@ -55,6 +55,7 @@ func (rv *ReferenceValues) members() []refvalues.Member {
 		{Name: "allow_other_pcrs", Decode: refvalues.Value(&rv.AllowOtherPCRs, refvalues.Plain)},
 		{Name: "events", Decode: refvalues.List(&rv.Events, eventRuleOf)},
 		{Name: "ima", Decode: refvalues.Value(&rv.IMA, imaRulesOf)},
+		{Name: "require_proof", Decode: refvalues.Value(&rv.RequireProof, refvalues.Plain)},
 		{Name: "require_safe_clock", Decode: refvalues.Value(&rv.RequireSafeClock, refvalues.Plain)},
 	}
 }

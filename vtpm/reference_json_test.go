@@ -38,6 +38,7 @@ func TestDecodeMembers(t *testing.T) {
 			},
 		},
 		{"ima", `{"files":{}}`, func(r *rv) { r.IMA = &IMARules{Files: map[string]evidence.Set[string]{}} }},
+		{"require_proof", `true`, func(r *rv) { r.RequireProof = true }},
 		{"require_safe_clock", `true`, func(r *rv) { r.RequireSafeClock = true }},
 	}
 	tried := map[string]bool{}

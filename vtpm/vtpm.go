@@ -68,6 +68,12 @@ type Config struct {
 	// for. If nil, none is. Azure's AK is in the report and is not asked for.
 	AKs AKs
 
+	// Releases says which release the PCR called ProofPCR shows, and results then
+	// have claims of it. If nil, they have none. ProofPCR is one that
+	// CanProve, and zero without Releases.
+	Releases Releases
+	ProofPCR PCR
+
 	// EKRoots are the certificates, in DER, that EK certificates have to chain to,
 	// with intermediates beside them. If empty, no EK certificate is accepted.
 	EKRoots [][]byte
@@ -102,6 +108,9 @@ type Verifier struct {
 func NewVerifier(cfg Config) (*Verifier, error) {
 	if cfg.Platform == nil {
 		return nil, errors.New("vtpm: Config.Platform: none")
+	}
+	if cfg.Releases != nil && !cfg.ProofPCR.CanProve() || cfg.Releases == nil && cfg.ProofPCR != (PCR{}) {
+		return nil, errors.New("vtpm: Config.ProofPCR: goes with Releases, and is PCR 0 to 15 of SHA-256")
 	}
 	if cfg.Time == nil {
 		cfg.Time = time.Now
@@ -140,8 +149,11 @@ func (v *Verifier) Verify(ctx context.Context, ev evidence.Evidence, want eviden
 		return nil, err
 	}
 	got := &evidence.Verified{Format: Format, Bound: want.Checked(), Signed: slices.Clone(q.ExtraData), CheckedAt: now}
-	c := &Claims{Quote: q, PCRs: pcrs, ground: g}
+	c := &Claims{Quote: q, PCRs: pcrs, ground: g, proofPCR: v.cfg.ProofPCR}
 	if err := v.rest(ctx, c, ev.Layers, is, got); err != nil {
+		return nil, err
+	}
+	if err := v.prove(ctx, c); err != nil {
 		return nil, err
 	}
 	if err := c.openLogs(is); err != nil {

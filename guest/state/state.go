@@ -167,6 +167,11 @@ func (p *Pending) Confirm(ctx context.Context) (*State, error) {
 	if err := p.cfg.Slots.Erase(1 - p.written); err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
+	if !p.cfg.EveryWrite {
+		// Nothing is said any more, and who has it can make the proof in a PCR again.
+		clear(p.o.ConfirmKey)
+		p.o.ConfirmKey = nil
+	}
 	s := &State{cfg: p.cfg, value: p.value, at: p.written, seal: p.seal, last: c, key: p.o.ConfirmKey, wrapped: p.o.NextWrapped}
 	clear(p.o.Key)
 	p.o, p.value = nil, nil

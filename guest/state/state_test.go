@@ -421,4 +421,29 @@ func TestPCR(t *testing.T) {
 	}
 }
 
+// What proves a boot is gone with the acknowledgement, unless it is still needed to
+// announce what is written.
+func TestConfirmKeyErased(t *testing.T) {
+	for mode, gone := range map[string]bool{"boot": true, "write": false} {
+		w := newWorld(t, mode)
+		m := w.start(&disk{}, nil)
+		o, err := m.release()
+		w.check(err)
+		cfg := m.config()
+		cfg.EveryWrite = mode == "write"
+		key := o.ConfirmKey
+		p, err := state.Prepare(cfg, o, func() ([]byte, error) { return []byte("fresh"), nil })
+		w.check(err)
+		if bytes.Equal(key, make([]byte, 32)) {
+			t.Errorf("%s: gone before the confirm", mode)
+		}
+		s, err := p.Confirm(t.Context())
+		w.check(err)
+		if bytes.Equal(key, make([]byte, 32)) != gone {
+			t.Errorf("%s: the key is %x", mode, key)
+		}
+		w.check(s.Save(t.Context(), []byte("next")))
+	}
+}
+
 func second[T any](_ T, err error) error { return err }

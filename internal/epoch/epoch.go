@@ -232,6 +232,21 @@ func (r Row) Serves(release [16]byte) error {
 	return nil
 }
 
+// Shows returns where release is, which was one of this purpose.
+func (r Row) Shows(release [16]byte) teebroker.ShownState {
+	switch {
+	case release == [16]byte{}, release != r.Live && release != r.Release:
+		return teebroker.ShownSuperseded
+	case r.Status == Held:
+		return teebroker.ShownHeld
+	case release == r.Live && r.Status == Current:
+		return teebroker.ShownLive
+	case release == r.Release && r.Status == Pending:
+		return teebroker.ShownPending
+	}
+	return teebroker.ShownSuperseded
+}
+
 // Ended are the releases of before that are neither pending nor live in r: an
 // event superseded them.
 func (r Row) Ended(before Row) (ended []strictjson.UUID) {

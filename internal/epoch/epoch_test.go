@@ -36,6 +36,54 @@ func take(t testing.TB, r epoch.Row, id byte) (epoch.Row, epoch.Granted) {
 	return next, g
 }
 
+// Only what was confirmed, and nothing followed, is live.
+func TestShows(t *testing.T) {
+	one, _ := take(t, registered(t, epoch.Boot), 1)
+	live, err := one.Confirm(epoch.Confirm{Release: releaseID(1), Epoch: 2, State: digest(1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, _ := take(t, live, 2)
+	held, err := live.Hold()
+	if err != nil {
+		t.Fatal(err)
+	}
+	heldPending, err := one.Hold()
+	if err != nil {
+		t.Fatal(err)
+	}
+	recovered, err := live.Recover(digest(9), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	retired, err := live.Retire()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name    string
+		row     epoch.Row
+		release byte
+		want    teebroker.ShownState
+	}{
+		{"pending", one, 1, teebroker.ShownPending},
+		{"live", live, 1, teebroker.ShownLive},
+		{"followed", after, 1, teebroker.ShownSuperseded},
+		{"the one that follows", after, 2, teebroker.ShownPending},
+		{"held", held, 1, teebroker.ShownHeld},
+		{"held while pending", heldPending, 1, teebroker.ShownHeld},
+		{"another, while held", held, 2, teebroker.ShownSuperseded},
+		{"recovered", recovered, 1, teebroker.ShownSuperseded},
+		{"retired", retired, 1, teebroker.ShownSuperseded},
+		{"of nobody", registered(t, epoch.Boot), 0, teebroker.ShownSuperseded},
+		{"absent", epoch.Row{}, 1, teebroker.ShownSuperseded},
+	} {
+		if got := tt.row.Shows(releaseID(tt.release)); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+		}
+	}
+}
+
 // The rows of the table of section 7, one after the other.
 func TestTable(t *testing.T) {
 	r := registered(t, epoch.Boot)

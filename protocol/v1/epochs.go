@@ -142,6 +142,24 @@ func (c *Client) Epoch(ctx context.Context, id [16]byte, purpose string) (store.
 	return got, err
 }
 
+// Live returns the release of a purpose that was confirmed last, if none came after
+// and it is not held; else zero. It is of the tenant whose token c has, which
+// tenant has to be: what package proof asks.
+func (c *Client) Live(ctx context.Context, tenant string, instance [16]byte, purpose string) ([16]byte, error) {
+	got, err := c.Instance(ctx, instance)
+	if err != nil {
+		return [16]byte{}, err
+	}
+	if got.Tenant != tenant {
+		return [16]byte{}, errors.New("v1: the token is of another tenant")
+	}
+	status, err := c.Epoch(ctx, instance, purpose)
+	if err != nil || status.State != "CURRENT" {
+		return [16]byte{}, err
+	}
+	return status.Live, nil
+}
+
 // Act asks for hold, resume, recover or retire, and returns what follows.
 func (c *Client) Act(ctx context.Context, id [16]byte, act string, a Act) (store.EpochStatus, error) {
 	var got store.EpochStatus

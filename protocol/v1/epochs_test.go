@@ -136,6 +136,37 @@ func TestEpochs(t *testing.T) {
 	}
 }
 
+// Who has the owner's token hears which release is live.
+func TestLive(t *testing.T) {
+	o, dir := newEpochs(t, "boot"), state.Dir(t.TempDir())
+	live := func(what string, there bool) [16]byte {
+		t.Helper()
+		got, err := o.acme.Live(t.Context(), "acme", instance, "disk")
+		if err != nil || (got != [16]byte{}) != there {
+			t.Errorf("%s: %x, %v", what, got, err)
+		}
+		return got
+	}
+	live("before any boot", false)
+	_, err := o.boot(dir)
+	o.check(err)
+	first := live("confirmed", true)
+	_, err = o.boot(dir)
+	o.check(err)
+	if live("again", true) == first {
+		t.Error("the first boot is still live")
+	}
+	_, err = o.acme.Act(t.Context(), instance, "hold", v1.Act{Purpose: "disk"})
+	o.check(err)
+	live("held", false)
+	if got, err := o.acme.Live(t.Context(), "other", instance, "disk"); err == nil || got != [16]byte{} {
+		t.Errorf("of another tenant: %x, %v", got, err)
+	}
+	if got, err := o.acme.Live(t.Context(), "acme", instance, "data"); err == nil || got != [16]byte{} {
+		t.Errorf("of no purpose: %x, %v", got, err)
+	}
+}
+
 // A confirm needs no credentials, and nothing but the MAC counts.
 func TestConfirmRefused(t *testing.T) {
 	o := newEpochs(t, "boot")

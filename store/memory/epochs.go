@@ -88,6 +88,22 @@ func (s *Store) Released(ctx context.Context, release [16]byte) (teebroker.Relea
 	}, nil
 }
 
+// Shown implements [teebroker.Releases].
+func (s *Store) Shown(ctx context.Context, value [32]byte) (teebroker.Shown, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.shown[value]
+	if r == nil {
+		return teebroker.Shown{}, teebroker.NotAuthorized
+	}
+	if _, there := s.instances[r.place.id]; !there {
+		return teebroker.Shown{}, teebroker.NotAuthorized
+	}
+	return teebroker.Shown{
+		State: s.rows[r.place].Shows(r.id), Release: r.id, Tenant: r.place.tenant, Instance: r.place.instance, Purpose: r.place.purpose,
+	}, nil
+}
+
 // Confirm implements [teebroker.Ledger].
 func (s *Store) Confirm(ctx context.Context, r teebroker.Released, c teebroker.Confirm, receipt []byte, e teebroker.Entry) ([]byte, error) {
 	s.mu.Lock()

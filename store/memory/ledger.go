@@ -8,6 +8,7 @@ import (
 
 	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/internal/epoch"
+	"github.com/teebroker/teebroker/internal/strictjson"
 	"github.com/teebroker/teebroker/store"
 )
 
@@ -212,6 +213,9 @@ func (s *Store) Commit(ctx context.Context, g teebroker.Grant, r teebroker.Respo
 		have.slot.releases[g.Purpose] = have
 		if terms != nil {
 			s.released[r.Release], have.epoch, have.place = have, g.Epoch.Clone(), place(g)
+			if g.Epoch.PCR != (strictjson.Digest{}) {
+				s.shown[g.Epoch.PCR] = have
+			}
 			s.set(have.place, row)
 			s.keep(have.place, teebroker.Blob{Digest: g.Epoch.NextBlob, Epoch: g.Epoch.Next, Wrapped: bytes.Clone(g.Epoch.NextWrapped)})
 		} else {

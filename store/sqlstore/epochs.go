@@ -175,6 +175,43 @@ WHERE r.id = ? AND r.epoch IS NOT NULL AND r.confirm_key IS NOT NULL`, []any{id[
 	return out, err
 }
 
+// Shown implements [teebroker.Releases]. The column it looks in says nothing: what
+// a release shows is in what it was for.
+func (s *Store) Shown(ctx context.Context, value [32]byte) (teebroker.Shown, error) {
+	r, err := s.reader(ctx)
+	if err != nil {
+		return teebroker.Shown{}, err
+	}
+	var out teebroker.Shown
+	var id, instance, of, state []byte
+	found, err := r.row(`SELECT r.id, r.tenant, r.instance, r.purpose, r.epoch, e.state FROM releases r
+JOIN instances i ON i.tenant = r.tenant AND i.id = r.instance AND i.deleted = 0
+JOIN epochs e ON e.tenant = r.tenant AND e.instance = r.instance AND e.purpose = r.purpose
+WHERE r.pcr = ? AND r.epoch IS NOT NULL`, []any{value[:]}, &id, &out.Tenant, &instance, &out.Purpose, &of, &state)
+	switch {
+	case err != nil:
+		return teebroker.Shown{}, err
+	case !found:
+		return teebroker.Shown{}, teebroker.NotAuthorized
+	case len(id) != 16 || len(instance) != 16:
+		return teebroker.Shown{}, errors.New("sqlstore: a release is damaged")
+	}
+	e, err := parseEpoch(of)
+	if err != nil {
+		return teebroker.Shown{}, err
+	}
+	row, err := parseRow(state)
+	switch {
+	case err != nil:
+		return teebroker.Shown{}, err
+	case e.PCR != value:
+		return teebroker.Shown{}, errors.New("sqlstore: a release is damaged")
+	}
+	out.Release, out.Instance = [16]byte(id), [16]byte(instance)
+	out.State = row.Shows(out.Release)
+	return out, nil
+}
+
 // Confirm implements [teebroker.Ledger].
 func (s *Store) Confirm(ctx context.Context, r teebroker.Released, c teebroker.Confirm, receipt []byte, e teebroker.Entry) ([]byte, error) {
 	at := epochPlace{r.Tenant, r.Instance, r.Purpose}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/teebroker/teebroker"
+	"github.com/teebroker/teebroker/internal/strictjson"
 )
 
 // What is stored of one request, in bytes at most.
@@ -241,13 +242,15 @@ func (s *Store) Commit(ctx context.Context, g teebroker.Grant, r teebroker.Respo
 
 // release stores a new release, and takes a slot unless the key has it.
 func (t *tx) release(g teebroker.Grant, auth *authorization, r teebroker.Response, box sealedRelease, terms *teebroker.Epoch, state []byte) error {
-	until, epoch := auth.NotAfter.Add(afterwards).UnixNano(), []byte(nil)
+	until, epoch, pcr := auth.NotAfter.Add(afterwards).UnixNano(), []byte(nil), []byte(nil)
 	if terms != nil {
 		var err error
 		if epoch, err = t.taken(g, r, terms, state); err != nil {
 			return err
 		}
-		until = forEver
+		if until = forEver; g.Epoch.PCR != (strictjson.Digest{}) {
+			pcr = g.Epoch.PCR[:]
+		}
 	}
 	if !auth.mine {
 		n, err := t.exec("UPDATE authorizations SET used = used + 1 WHERE tenant = ? AND id = ? AND used < uses AND state = 0", g.Tenant, auth.ID[:])
@@ -262,9 +265,9 @@ func (t *tx) release(g teebroker.Grant, auth *authorization, r teebroker.Respons
 		}
 	}
 	digest := sha256.Sum256(r.Sealed)
-	_, err := t.exec(`INSERT INTO releases (tenant, instance, recipient, purpose, id, auth, blob, digest, sealed, confirm_key, until, epoch)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, g.Tenant, g.Instance[:], g.Key[:], g.Purpose, r.Release[:], auth.ID[:], g.Blob[:],
-		digest[:], box.sealed, null(box.confirmKey), until, null(epoch))
+	_, err := t.exec(`INSERT INTO releases (tenant, instance, recipient, purpose, id, auth, blob, digest, sealed, confirm_key, until, epoch, pcr)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, g.Tenant, g.Instance[:], g.Key[:], g.Purpose, r.Release[:], auth.ID[:], g.Blob[:],
+		digest[:], box.sealed, null(box.confirmKey), until, null(epoch), null(pcr))
 	return err
 }
 

@@ -215,4 +215,7 @@ CREATE INDEX identities_ek ON identities (ek);
 CREATE INDEX identities_instance ON identities (tenant, instance);
 CREATE UNIQUE INDEX identities_agent ON identities (tenant, agent) WHERE agent IS NOT NULL;
 CREATE INDEX identities_agent_id ON identities (tenant, agent_id) WHERE agent_id IS NOT NULL;
+`, `
+ALTER TABLE releases ADD COLUMN pcr BYTES; -- what a PCR has that shows it: of purposes with epochs
+CREATE INDEX releases_by_pcr ON releases (pcr) WHERE pcr IS NOT NULL;
 `}

@@ -100,6 +100,7 @@ var (
 	_ teebroker.Directory = (*Store)(nil)
 	_ teebroker.Secrets   = (*Store)(nil)
 	_ teebroker.Ledger    = (*Store)(nil)
+	_ teebroker.Releases  = (*Store)(nil)
 	_ teebroker.Kept      = (*Store)(nil)
 	_ nonce.Store         = (*Store)(nil)
 	_ store.Owner         = (*Store)(nil)

@@ -260,6 +260,7 @@ func TestBroken(t *testing.T) {
 		"open after a confirm":            {"epoch confirm", func(o *memory.Owner) Store { return staysOpen{o} }},
 		"not held":                        {"epoch owner", func(o *memory.Owner) Store { return holdsNothing{o} }},
 		"the slot of a recovery":          {"epoch recover", func(o *memory.Owner) Store { return otherSlot{o} }},
+		"superseded and shown as live":    {"epoch shown", func(o *memory.Owner) Store { return showsForEver{o} }},
 		"the wrapped key of another":      {"epoch table", func(o *memory.Owner) Store { return noCopy{o} }},
 		"an agent registers twice":        {"identity race", func(o *memory.Owner) Store { return registersTwice{o} }},
 		"a TPM in any place":              {"identity places", func(o *memory.Owner) Store { return anyPlace{o} }},

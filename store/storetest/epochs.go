@@ -25,10 +25,13 @@ var receipts atomic.Uint64
 func next(e *teebroker.Epoch) *teebroker.Epoch {
 	if e = e.Clone(); e != nil && e.NextBlob == (strictjson.Digest{}) {
 		b := epochBlob(e.Next)
-		e.NextBlob, e.NextWrapped = b.Digest, b.Wrapped
+		e.NextBlob, e.NextWrapped, e.PCR = b.Digest, b.Wrapped, pcrOf(e.Next)
 	}
 	return e
 }
+
+// pcrOf is what a PCR has whose guest was given a number.
+func pcrOf(n uint64) [32]byte { return [32]byte{0: 'p', 31: byte(n)} }
 
 // epochBlob is the wrapped key of a number.
 func epochBlob(n uint64) teebroker.Blob {

@@ -31,6 +31,7 @@ type Store interface {
 	teebroker.Directory
 	teebroker.Secrets
 	teebroker.Ledger
+	teebroker.Releases
 	teebroker.Kept
 	nonce.Store
 	store.Owner
@@ -105,6 +106,7 @@ var checks = []struct {
 	{"identity agent", identityAgent},
 	{"identity race", identityRace},
 	{"identity tenants", identityTenants},
+	{"epoch shown", epochShown},
 }
 
 // failer is what a check needs of a testing.TB.

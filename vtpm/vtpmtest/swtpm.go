@@ -106,6 +106,32 @@ func (s *Swtpm) Extend(index int, data []byte) {
 	}.Execute(s.tpm))
 }
 
+// ExtendPCR extends p with d and no other bank, as proof.TPM asks for it.
+func (s *Swtpm) ExtendPCR(p vtpm.PCR, d []byte) error {
+	_, err := tpm2.PCRExtend{
+		PCRHandle: tpm2.AuthHandle{Handle: tpm2.TPMHandle(p.Index), Auth: tpm2.PasswordAuth(nil)},
+		Digests:   tpm2.TPMLDigestValues{Digests: []tpm2.TPMTHA{{HashAlg: tpm2.TPMIAlgHash(p.Bank), Digest: d}}},
+	}.Execute(s.tpm)
+	if err != nil {
+		return fmt.Errorf("vtpmtest: swtpm: %w", err)
+	}
+	return nil
+}
+
+// ReadPCR returns the value of p, as proof.TPM asks for it.
+func (s *Swtpm) ReadPCR(p vtpm.PCR) ([]byte, error) {
+	one := tpm2.TPMSPCRSelection{Hash: tpm2.TPMIAlgHash(p.Bank), PCRSelect: make([]byte, 3)}
+	one.PCRSelect[p.Index/8] = 1 << (p.Index % 8)
+	read, err := tpm2.PCRRead{PCRSelectionIn: tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{one}}}.Execute(s.tpm)
+	if err != nil {
+		return nil, fmt.Errorf("vtpmtest: swtpm: %w", err)
+	}
+	if len(read.PCRValues.Digests) != 1 {
+		return nil, fmt.Errorf("vtpmtest: swtpm has no PCR %v", p)
+	}
+	return read.PCRValues.Digests[0].Buffer, nil
+}
+
 // Quote implements [Device].
 func (s *Swtpm) Quote(q Quote, data evidence.Binding) (raw, pcrs []byte) {
 	var selection []tpm2.TPMSPCRSelection
@@ -113,10 +139,7 @@ func (s *Swtpm) Quote(q Quote, data evidence.Binding) (raw, pcrs []byte) {
 		var bitmap [3]byte
 		for _, i := range bank.PCRs {
 			bitmap[i/8] |= 1 << (i % 8)
-			one := tpm2.TPMSPCRSelection{Hash: tpm2.TPMIAlgHash(bank.Bank), PCRSelect: make([]byte, 3)}
-			one.PCRSelect[i/8] = 1 << (i % 8)
-			read := must(tpm2.PCRRead{PCRSelectionIn: tpm2.TPMLPCRSelection{PCRSelections: []tpm2.TPMSPCRSelection{one}}}.Execute(s.tpm))
-			pcrs = append(pcrs, read.PCRValues.Digests[0].Buffer...)
+			pcrs = append(pcrs, must(s.ReadPCR(vtpm.PCR{Bank: bank.Bank, Index: i}))...)
 		}
 		selection = append(selection, tpm2.TPMSPCRSelection{Hash: tpm2.TPMIAlgHash(bank.Bank), PCRSelect: bitmap[:]})
 	}

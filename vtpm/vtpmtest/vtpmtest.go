@@ -22,6 +22,7 @@
 package vtpmtest
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -233,6 +234,15 @@ func (t *TPM) Extend(index int, data []byte) {
 // ExtendDigest extends a PCR of one bank with d.
 func (t *TPM) ExtendDigest(bank vtpm.Alg, index int, d []byte) {
 	t.pcrs[bank][index] = digest(bank, t.pcrs[bank][index], d)
+}
+
+// ReadPCR returns the value of p, as proof.TPM asks for it.
+func (t *TPM) ReadPCR(p vtpm.PCR) ([]byte, error) { return bytes.Clone(t.pcrs[p.Bank][p.Index]), nil }
+
+// ExtendPCR extends p, as proof.TPM asks for it.
+func (t *TPM) ExtendPCR(p vtpm.PCR, d []byte) error {
+	t.ExtendDigest(p.Bank, p.Index, d)
+	return nil
 }
 
 // SetPCR makes the value of a PCR what it is told to be.
