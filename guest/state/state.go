@@ -67,6 +67,12 @@ type Config struct {
 	EveryWrite bool
 
 	EK [32]byte // SHA-256 of the endorsement key of the guest's TPM, or zero
+
+	// Inspect, if it is not nil, is shown the state before anything is written or
+	// confirmed, and ends the boot with an error: the broker then still names that
+	// state, and the next boot opens it. It returns what takes the place of EK, for
+	// guests whose TPM is in the state. It does not keep, change or run what it is shown.
+	Inspect func(value []byte) (ek [32]byte, err error)
 }
 
 // Pending is a boot whose next state is written and not confirmed.
@@ -100,6 +106,12 @@ func Prepare(cfg Config, o *guest.Opened, fresh func() ([]byte, error)) (p *Pend
 		value, err = fresh()
 	} else {
 		at, value, err = find(cfg.Slots, o)
+	}
+	if err == nil && cfg.Inspect != nil {
+		if cfg.EK, err = cfg.Inspect(value); err != nil {
+			clear(value)
+			err = fmt.Errorf("state: %w", err)
+		}
 	}
 	if err != nil {
 		return nil, err
