@@ -428,3 +428,26 @@ func TestSealedAfterRotation(t *testing.T) {
 		t.Errorf("%v, after %d requests", err, len(b.seen))
 	}
 }
+
+// BenchmarkSealed is a request for a nonce without a connection, in the clear and
+// sealed.
+func BenchmarkSealed(b *testing.B) {
+	w := newWorld(b, func(_ *world, c *teebroker.Config, s *v1.Config) {
+		c.RequestKeys, s.PerSource, s.Observe = requestKeys(b), v1.Rate{Burst: 1 << 30, Every: time.Nanosecond}, nil
+	})
+	o := &owned{world: w}
+	sealed, _, err := o.sealer().Seal(v1.PathNonce, nil)
+	w.check(err)
+	for path, body := range map[string][]byte{v1.PathNonce: nil, v1.PathSealed: sealed} {
+		b.Run(path, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				rec := httptest.NewRecorder()
+				w.server.ServeHTTP(rec, httptest.NewRequestWithContext(b.Context(), "POST", path, bytes.NewReader(body)))
+				if rec.Code != 200 {
+					b.Fatal(rec.Code)
+				}
+			}
+		})
+	}
+}
