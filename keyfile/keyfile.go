@@ -33,6 +33,7 @@ type File struct {
 	ear           *ecdsa.PrivateKey // on P-256
 	cipher, nonce [32]byte
 	keys          []key
+	requests      []request
 }
 
 // fileJSON is what is stored. Private keys are stored as the seeds that they are
@@ -44,6 +45,7 @@ type fileJSON struct {
 	Cipher      strictjson.Digest `json:"cipher"`
 	Nonce       strictjson.Digest `json:"nonce"`
 	Attestation []key             `json:"attestation"`
+	Requests    []request         `json:"requests,omitempty"`
 }
 
 // key is one attestation key. Tenant and ID of a key that is retired stay.
@@ -104,7 +106,10 @@ func Parse(b []byte) (*File, error) {
 	case len(j.Attestation) > maxKeys:
 		return nil, fmt.Errorf("%w: too many attestation keys", ErrFile)
 	}
-	f := &File{identity, results, j.Cipher, j.Nonce, j.Attestation}
+	if err := checkRequests(j.Requests); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFile, err)
+	}
+	f := &File{identity, results, j.Cipher, j.Nonce, j.Attestation, j.Requests}
 	for i, k := range f.keys {
 		if err := k.check(); err != nil {
 			return nil, fmt.Errorf("%w: attestation key %d: %w", ErrFile, i, err)
@@ -125,7 +130,7 @@ func (f *File) encode() ([]byte, error) {
 		return nil, fmt.Errorf("keyfile: %w", err)
 	}
 	defer clear(results)
-	j := fileJSON{version, identity, results, f.cipher, f.nonce, f.keys}
+	j := fileJSON{version, identity, results, f.cipher, f.nonce, f.keys, f.requests}
 	if j.Attestation == nil {
 		j.Attestation = []key{}
 	}

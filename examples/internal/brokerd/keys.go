@@ -17,7 +17,8 @@ import (
 
 const (
 	aboutKeyList = `
-List attestation keys, of each tenant first the one that owners wrap to.
+List attestation keys, of each tenant first the one that owners wrap to, and request
+keys, first the one that guests seal to.
 
   broker key list`
 
@@ -31,7 +32,12 @@ broker, have owners run owner rewrap, retire the old key, restart again.
   broker key add -kid 2027 -in-token 'pkcs11:token=tee;object=kek2027?module-path=…&pin-source=…'
 
 A key in a token is made there, unless it is there. -suite is HPKE-MLKEM1024-P384,
-whose half of ML-KEM is in the key file, or HPKE-P384.`
+whose half of ML-KEM is in the key file, or HPKE-P384.
+
+-request adds a request key, to which guests of all tenants seal what they ask. The one
+before is taken for an hour more: restart the broker within that time.
+
+  broker key add -request -kid r2027`
 
 	aboutKeyRetire = `
 Retire an attestation key, which opens nothing from the broker's next start on.
@@ -39,7 +45,8 @@ Retire an attestation key, which opens nothing from the broker's next start on.
 What was wrapped to it and not rewrapped is lost. The seed is erased from the key
 file; a key in a token stays there.
 
-  broker key retire -kid 2026`
+  broker key retire -kid 2026
+  broker key retire -request -kid r2026`
 )
 
 // KeyCommands are broker key list, add and retire.
@@ -54,7 +61,7 @@ func KeyCommands() []cli.Command {
 type keyOptions struct {
 	Options
 	tenant, kid, suite, token string
-	simulated                 bool
+	simulated, request        bool
 }
 
 func setupKey(act string) func(fs *flag.FlagSet) cli.Action {
@@ -64,6 +71,7 @@ func setupKey(act string) func(fs *flag.FlagSet) cli.Action {
 		fs.BoolVar(&o.simulated, "simulated", false, "the broker is one of simulated platforms")
 		if act != "list" {
 			fs.StringVar(&o.tenant, "tenant", v1.DefaultTenant, "whose key, `TENANT`")
+			fs.BoolVar(&o.request, "request", false, "a request key, which is of no tenant")
 			fs.StringVar(&o.kid, "kid", "", "`ID` of the key, 1 to 64 of a-z, 0-9, . _ and -; never used twice")
 		}
 		if act == "add" {
@@ -76,6 +84,9 @@ func setupKey(act string) func(fs *flag.FlagSet) cli.Action {
 			}
 			if act != "list" && o.kid == "" {
 				return false, cli.Usagef("-kid is needed")
+			}
+			if o.request && (o.tenant != v1.DefaultTenant || o.token != "" || act == "add" && o.suite != string(keywrap.MLKEM1024P384)) {
+				return false, cli.Usagef("-request: a request key is of no tenant, and of one suite, and in the key file")
 			}
 			if o.simulated {
 				o.TrustSimulated = "." // names the state directory; nothing is trusted here
@@ -101,10 +112,14 @@ func (o keyOptions) run(ctx context.Context, act string, stdout io.Writer) error
 	if err != nil {
 		return err
 	}
-	switch act {
-	case "add":
+	switch {
+	case act == "add" && o.request:
+		err = k.AddRequest(o.kid, time.Now())
+	case act == "retire" && o.request:
+		err = k.RetireRequest(o.kid)
+	case act == "add":
 		err = o.add(ctx, k)
-	case "retire":
+	case act == "retire":
 		err = k.Retire(o.tenant, o.kid)
 	default:
 		return listKeys(k, stdout)
@@ -144,6 +159,17 @@ func listKeys(k *keyfile.File, stdout io.Writer) error {
 			where, _, _ = strings.Cut(e.Token, "?") // which may have a PIN
 		}
 		_, err := fmt.Fprintf(stdout, "%-16s %-16s %-20s %-16s %s\n", e.Tenant, e.ID, e.Suite, state, cli.Printable(where))
+		errs = append(errs, err)
+	}
+	for _, e := range k.Requests() {
+		state := "since " + e.NotBefore.UTC().Format(time.DateOnly)
+		switch {
+		case e.Retired:
+			state = "retired"
+		case !e.NotAfter.IsZero():
+			state = "until " + e.NotAfter.UTC().Format(time.DateOnly)
+		}
+		_, err := fmt.Fprintf(stdout, "%-16s %-16s %-20s %-16s %s\n", "(requests)", e.ID, e.Suite, state, "in the key file")
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

@@ -50,6 +50,16 @@ func TestKeyCommands(t *testing.T) {
 			t.Fatalf("line %d of %q, want %s", i, got, want)
 		}
 	}
+	run(cli.Yes, "add", "-request", "-kid", "r1")
+	run(cli.Yes, "add", "-request", "-kid", "r2")
+	run(cli.Yes, "add", "-request", "-kid", "r3")
+	run(cli.Yes, "retire", "-request", "-kid", "r2")
+	listed := strings.Split(run(cli.Yes, "list"), "\n")
+	for i, want := range []string{"(requests) r3 HPKE-MLKEM768-X25519 since", "(requests) r2 HPKE-MLKEM768-X25519 retired", "(requests) r1 HPKE-MLKEM768-X25519 until"} {
+		if len(listed) != 7 || strings.Join(strings.Fields(listed[3+i])[:4], " ") != want {
+			t.Fatalf("line %d of %q, want %s", 3+i, listed, want)
+		}
+	}
 	before, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -66,6 +76,12 @@ func TestKeyCommands(t *testing.T) {
 		{"retire"},
 		{"retire", "-kid", "none"},
 		{"retire", "-kid", "new", "-tenant", "acme"},
+		{"add", "-request", "-kid", "r3"},
+		{"add", "-request", "-kid", "r4", "-tenant", "acme"},
+		{"add", "-request", "-kid", "r4", "-suite", "HPKE-P384"},
+		{"add", "-request", "-kid", "r4", "-in-token", "pkcs11:object=a"},
+		{"retire", "-request", "-kid", "new"},
+		{"retire", "-kid", "r3"},
 		{"list", "more"},
 	} {
 		run(cli.Unusable, args...)

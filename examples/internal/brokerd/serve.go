@@ -158,10 +158,17 @@ func (b *broker) assemble(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
+	requests, err := keys.RequestKeys()
+	if err != nil {
+		return err
+	}
+	if len(requests) == 0 {
+		b.log.Warn("the key file has no request key: guests can't seal what they ask; broker key add -request makes one")
+	}
 	b.engine, err = teebroker.New(teebroker.Config{
 		Verifier: verifiers, Issuer: kbs.Issuer(release), Nonces: b.db, Directory: b.db, Secrets: b.db, Kept: b.db,
 		Ledger:   v1.Budget(b.db, v1.Rate{Burst: perInstance, Every: time.Second}, v1.Rate{Burst: perChip, Every: 10 * time.Millisecond}, nil),
-		Identity: keys.Identity(), Keys: attestation, Wrap: wrap,
+		Identity: keys.Identity(), Keys: attestation, Wrap: wrap, RequestKeys: requests,
 		SimulatedRoots: roots, SimulatedState: b.db.Simulated(),
 	})
 	if err != nil {

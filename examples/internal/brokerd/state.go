@@ -91,6 +91,9 @@ func (o Options) keys(ctx context.Context, f files, t tokens) (*keyfile.File, er
 	} else {
 		err = k.Add(v1.DefaultTenant, kid, keywrap.MLKEM1024P384, now)
 	}
+	if err == nil {
+		err = k.AddRequest("r"+kid[1:], now)
+	}
 	if err != nil {
 		return nil, err
 	}
