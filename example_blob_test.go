@@ -47,7 +47,7 @@ func ExampleVerifyKeys() {
 	// 2026 HPKE-MLKEM1024-P384
 	// 2025 HPKE-P384
 	// now: 2026
-	// teebroker: no attestation key to trust: jws: invalid: another key
+	// teebroker: no key of the broker to trust: jws: invalid: another key
 }
 
 // A new key comes first, what was wrapped to the old one is wrapped to it, and the

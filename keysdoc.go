@@ -114,8 +114,9 @@ func (k AttestationKey) published() PublishedKey {
 	return p
 }
 
-// ErrKeys is wrapped by every failure of [VerifyKeys] and [KeysDocument.Current].
-var ErrKeys = errors.New("teebroker: no attestation key to trust")
+// ErrKeys is wrapped by every failure of [VerifyKeys], and where a document has no
+// key for the present.
+var ErrKeys = errors.New("teebroker: no key of the broker to trust")
 
 // VerifyKeys returns the keys document that the broker with this id signed for
 // tenant, if it has not expired at now. Like [VerifyReceipt] it takes one

@@ -5,7 +5,8 @@
 // do either, since all that it could change is compared here. A guest must come
 // by what is in its [Config] in a way that the host can't change, usually by its
 // measured image or verified launch data. The example of package teebroker runs
-// the whole protocol.
+// the whole protocol. What the host shall not read on the way, protocol/v1.Sealer
+// seals.
 package guest
 
 import (

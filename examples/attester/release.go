@@ -53,7 +53,10 @@ bytes; -state-in replaces the state afterwards, durably:
     -instance 7d1f0b3e-5c1a-4f8e-9b52-0c6a3a6f2d11 -purpose vtpm \
     -identity broker.id -state /var/lib/guest -out state.bin
 
-Plain HTTP is as good: TLS only hides from the host's network what is asked for.
+With -identity what is asked is sealed to the broker's request key, so that the host sees
+sizes and times only; without such a key nothing is asked, unless -allow-unsealed is
+given. The clock has to be right within the hour that the broker's keys document is good
+for. Plain HTTP is as good as TLS then.
 Exit status: 0 the secret, 1 the broker refused, 2 it can't be reached.`
 
 // release is one guest that asks for one secret.
@@ -72,6 +75,7 @@ type release struct {
 	suite    string
 	timeout  time.Duration
 	json     bool
+	unsealed bool // where the broker has no request key
 
 	confirmed uint64 // the epoch, of a secret with epochs
 
@@ -97,6 +101,7 @@ func releaseSetup(m machine, sleep func(context.Context, time.Duration) error) f
 		fs.BoolVar(&r.every, "write-mode", false, "with -state: the purpose is of mode write, and each change is announced")
 		fs.StringVar(&r.suite, "suite", string(keywrap.MLKEM768X25519), "`SUITE` of the key")
 		fs.DurationVar(&r.timeout, "timeout", time.Minute, "give up after this `DURATION`")
+		fs.BoolVar(&r.unsealed, "allow-unsealed", false, "with -identity: ask in the clear if no request key of the broker can be had, which the host can see to")
 		fs.BoolVar(&r.json, "json", false, "print one JSON object")
 		return r.act
 	}
@@ -132,6 +137,9 @@ func (r *release) act(args []string, stdout io.Writer) (bool, error) {
 	defer cancel()
 	secret, got, err := r.run(ctx)
 	defer clear(secret)
+	if errors.Is(err, v1.ErrNoRequestKey) {
+		return false, fmt.Errorf("%w (-allow-unsealed asks all the same)", err)
+	}
 	var p *v1.Problem
 	if errors.As(err, &p) && p.Status < 500 {
 		return false, r.refused(stdout, p)
@@ -188,10 +196,6 @@ func (r *release) refused(stdout io.Writer, problem *v1.Problem) error {
 
 // run returns the secret, the caller's to clear.
 func (r *release) run(ctx context.Context) ([]byte, released, error) {
-	client, err := r.client()
-	if err != nil {
-		return nil, released{}, err
-	}
 	cfg := guestside.Config{Tenant: r.guest.tenant, Instance: *r.guest.instance, Purpose: r.purpose}
 	if r.identity != "" {
 		id, err := cli.ReadBrokerID(r.identity)
@@ -199,6 +203,10 @@ func (r *release) run(ctx context.Context) ([]byte, released, error) {
 			return nil, released{}, err
 		}
 		cfg.Broker = id[:]
+	}
+	client, err := r.client(cfg.Broker)
+	if err != nil {
+		return nil, released{}, err
 	}
 	if r.wrapped != "" {
 		if cfg.Wrapped, err = cli.ReadFile(r.wrapped, v1.MaxRelease); err != nil {
@@ -216,7 +224,8 @@ func (r *release) run(ctx context.Context) ([]byte, released, error) {
 	return r.ask(ctx, client, s)
 }
 
-func (r *release) client() (*v1.Client, error) {
+// client returns what asks the broker, in sealed requests if the guest pins it.
+func (r *release) client(broker []byte) (*v1.Client, error) {
 	t := &tls.Config{MinVersion: tls.VersionTLS13}
 	if r.ca != "" {
 		b, err := cli.ReadFile(r.ca, 1<<20)
@@ -228,7 +237,10 @@ func (r *release) client() (*v1.Client, error) {
 			return nil, errors.New("-ca: no certificates")
 		}
 	}
+	var sealTo [32]byte
+	copy(sealTo[:], broker)
 	return v1.NewClient(v1.ClientConfig{
+		SealTo: sealTo, AllowUnsealed: r.unsealed && broker != nil,
 		URL: r.broker, AllowPlainHTTP: true, // all that is answered is compared
 		HTTP: &http.Client{
 			Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: t, Proxy: http.ProxyFromEnvironment},
@@ -281,7 +293,7 @@ func (r *release) ask(ctx context.Context, c *v1.Client, s *guestside.Session) (
 func again(err error) bool {
 	var p *v1.Problem
 	if !errors.As(err, &p) {
-		return !errors.As(err, new(guestside.Error)) && !errors.As(err, new(*localError))
+		return !errors.Is(err, teebroker.ErrKeys) && !errors.As(err, new(guestside.Error)) && !errors.As(err, new(*localError))
 	}
 	return errors.Is(err, teebroker.Unavailable) || errors.Is(err, teebroker.InProgress) || errors.Is(err, teebroker.RateLimited)
 }

@@ -71,6 +71,12 @@ func (h *host) pass(r *http.Request, body []byte) *httptest.ResponseRecorder {
 // quickest to make, with its host.
 func releaseWorld(t *testing.T) (h *host, dir, identity, url string) {
 	t.Helper()
+	return sealedWorld(t, nil)
+}
+
+// sealedWorld is one whose broker has request keys.
+func sealedWorld(t *testing.T, requests []teebroker.RequestKey) (h *host, dir, identity, url string) {
+	t.Helper()
 	dir = t.TempDir()
 	p, err := openCCA(dir)
 	if err != nil {
@@ -96,8 +102,8 @@ func releaseWorld(t *testing.T) (h *host, dir, identity, url string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := releaseBroker(t, evidence.Verifiers{cca.Format: verifier}, sha256.Sum256(spki(p)), *g.instance, accepted)
-	server, err := v1.New(v1.Config{Broker: b, Allow: v1.Suites()})
+	b := releaseBrokerOf(t, evidence.Verifiers{cca.Format: verifier}, sha256.Sum256(spki(p)), *g.instance, accepted, requests)
+	server, err := v1.New(v1.Config{Broker: b, Allow: v1.Suites(), Keys: b.KeysDocument})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,6 +120,11 @@ func releaseWorld(t *testing.T) (h *host, dir, identity, url string) {
 
 func releaseBroker(t *testing.T, v evidence.Verifier, root [32]byte, instance [16]byte, accepted *policy.Policy) *teebroker.Broker {
 	t.Helper()
+	return releaseBrokerOf(t, v, root, instance, accepted, nil)
+}
+
+func releaseBrokerOf(t *testing.T, v evidence.Verifier, root [32]byte, instance [16]byte, accepted *policy.Policy, requests []teebroker.RequestKey) *teebroker.Broker {
+	t.Helper()
 	state := memory.New(nil)
 	key, err1 := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	issuer, err2 := nonce.NewHMAC(nonce.Config{Key: [32]byte{1}})
@@ -122,7 +133,7 @@ func releaseBroker(t *testing.T, v evidence.Verifier, root [32]byte, instance [1
 	}
 	b, err := teebroker.New(teebroker.Config{
 		Verifier: v, Issuer: issuer, Nonces: state, Directory: state, Secrets: state, Ledger: state, Identity: key,
-		SimulatedRoots: [][32]byte{root}, SimulatedState: true,
+		SimulatedRoots: [][32]byte{root}, SimulatedState: true, RequestKeys: requests,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -148,8 +159,12 @@ func releaseBroker(t *testing.T, v evidence.Verifier, root [32]byte, instance [1
 	return b
 }
 
-// runRelease is attester release without waiting.
+// runRelease is attester release without waiting, of a guest that may ask in the clear.
 func runRelease(args ...string) (status int, stdout, stderr string) {
+	return runSealed(append([]string{"-allow-unsealed"}, args...)...)
+}
+
+func runSealed(args ...string) (status int, stdout, stderr string) {
 	var out, errs bytes.Buffer
 	c := releaseCommand(machine{})
 	c.Env = nil
@@ -295,7 +310,7 @@ func TestReleaseRefused(t *testing.T) {
 			h, dir, identity, url := releaseWorld(t)
 			h.answer = tt.answer
 			other := filepath.Join(dir, "other.id")
-			if err := os.WriteFile(other, []byte(base64.RawURLEncoding.EncodeToString(make([]byte, 32))), 0o644); err != nil {
+			if err := os.WriteFile(other, []byte(base64.RawURLEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32))), 0o644); err != nil {
 				t.Fatal(err)
 			}
 			args := []string{"-tee", "cca", "-simulate", dir, "-broker", url, "-instance", releaseInstance, "-purpose", "disk", "-identity", identity}
@@ -311,5 +326,27 @@ func TestReleaseRefused(t *testing.T) {
 	status, _, stderr := runRelease("-tee", "cca", "-simulate", t.TempDir(), "-broker", "http://127.0.0.1:1", "-instance", releaseInstance, "-purpose", "disk")
 	if status != cli.Unusable || !strings.Contains(stderr, "can't be reached") {
 		t.Errorf("a broker that is not there: %d, %s", status, stderr)
+	}
+}
+
+// A guest that pins the broker seals what it asks, and asks nothing in the clear.
+func TestReleaseSealed(t *testing.T) {
+	key, err := keywrap.Generate(keywrap.MLKEM768X25519)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, dir, identity, url := sealedWorld(t, []teebroker.RequestKey{{ID: "one", Opener: key}})
+	out := filepath.Join(dir, "secret")
+	args := []string{"-tee", "cca", "-simulate", dir, "-instance", releaseInstance, "-purpose", "disk", "-out", out}
+	status, stdout, stderr := runSealed(append(args, "-broker", url, "-identity", identity)...)
+	got, err := os.ReadFile(out)
+	if status != cli.Yes || err != nil || string(got) != releaseSecret || len(h.bodies) != 0 {
+		t.Errorf("status %d, %q, %v, %d in the clear\n%s%s", status, got, err, len(h.bodies), stdout, stderr)
+	}
+	h, dir, identity, url = releaseWorld(t)
+	args[3] = dir
+	status, stdout, stderr = runSealed(append(args, "-broker", url, "-identity", identity)...)
+	if status != cli.Unusable || !strings.Contains(stderr, "-allow-unsealed") || len(h.bodies) != 0 {
+		t.Errorf("without a request key: status %d, %d in the clear\n%s%s", status, len(h.bodies), stdout, stderr)
 	}
 }

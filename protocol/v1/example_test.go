@@ -1,20 +1,29 @@
 package v1_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
 
+	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/collateral"
 	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/keywrap"
+	"github.com/teebroker/teebroker/nonce"
 	v1 "github.com/teebroker/teebroker/protocol/v1"
 	"github.com/teebroker/teebroker/snp"
 	"github.com/teebroker/teebroker/snp/snptest"
+	"github.com/teebroker/teebroker/store/memory"
 )
 
 // A service that verifies and holds no key, and a broker's verifier that asks it.
@@ -108,4 +117,62 @@ func ExampleNew() {
 	// GET /healthz 200
 	// GET  405
 	// GET  404
+}
+
+// A guest whose messages the host carries, sealed so that the host sees sizes and
+// times only.
+func ExampleSealer() {
+	service, id := newRequestService() // with a request key; the guest pins the id
+	defer service.Close()
+	carry := func(method, path string, body []byte) []byte { // the host
+		req, err := http.NewRequestWithContext(context.Background(), method, service.URL+path, bytes.NewReader(body))
+		if err != nil {
+			log.Fatal(err)
+		}
+		resp, err := service.Client().Do(req)
+		if err != nil {
+			log.Fatal(err)
+		}
+		defer resp.Body.Close()
+		answer, err := io.ReadAll(resp.Body)
+		if err != nil {
+			log.Fatal(err)
+		}
+		return answer
+	}
+
+	sealer, err := v1.NewSealer(carry(http.MethodGet, v1.PathKeys+"?tenant=", nil), id, start)
+	if err != nil {
+		log.Fatal(err)
+	}
+	body, answer, err := sealer.Seal(v1.PathRelease, []byte(`{"v":1}`))
+	if err != nil {
+		log.Fatal(err)
+	}
+	_, err = answer.Open(carry(http.MethodPost, v1.PathSealed, body))
+	fmt.Println(errors.Is(err, teebroker.MalformedRequest), errors.Is(err, v1.ErrNotSealed))
+	_, err = answer.Open([]byte(`{"v":1,"salt":"AA","ct":"AA"}`))
+	fmt.Println(errors.Is(err, v1.ErrNotSealed))
+	// Output:
+	// true false
+	// true
+}
+
+func newRequestService() (*httptest.Server, [32]byte) {
+	identity, err1 := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	key, err2 := keywrap.Generate(keywrap.MLKEM768X25519)
+	issuer, err3 := nonce.NewHMAC(nonce.Config{Key: [32]byte{1}, Time: start})
+	state := memory.New(start)
+	broker, err4 := teebroker.New(teebroker.Config{
+		Verifier: verifier(), Issuer: issuer, Nonces: state, Directory: state, Secrets: state, Ledger: state, Identity: identity, Time: start,
+		RequestKeys: []teebroker.RequestKey{{ID: "2026", Opener: key}},
+	})
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		log.Fatal(err)
+	}
+	server, err := v1.New(v1.Config{Broker: broker, Allow: v1.Suites(), Keys: broker.KeysDocument})
+	if err != nil {
+		log.Fatal(err)
+	}
+	return httptest.NewServer(server), broker.ID()
 }

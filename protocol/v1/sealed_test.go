@@ -378,7 +378,7 @@ func TestSealedNeverInTheClear(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o, b, c := newSealed(t)
 			b.answer = tt.answer
-			if _, err := c.Challenge(t.Context(), "v1"); !errors.Is(err, tt.want) {
+			if _, err := c.Challenge(t.Context(), "v1"); !errors.Is(err, tt.want) || errors.Is(err, v1.ErrNoRequestKey) != tt.clear {
 				t.Errorf("%v", err)
 			}
 			url := httptest.NewServer(b)

@@ -109,6 +109,10 @@ func (a *SealedAnswer) Open(body []byte) ([]byte, error) {
 	return s.body, nil
 }
 
+// ErrNoRequestKey is wrapped by the error of a Client with SealTo that got no request
+// key of the broker: nothing was asked.
+var ErrNoRequestKey = errors.New("v1: no request key of the broker, and nothing is asked in the clear")
+
 // sealing is what a Client needs to ask in sealed requests only.
 type sealing struct {
 	broker [32]byte
@@ -129,11 +133,11 @@ func (s *sealing) get(ctx context.Context, c *Client, again bool) (*Sealer, erro
 	}
 	doc, err := c.Keys(ctx, "")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrNoRequestKey, err)
 	}
 	found, err := NewSealer(doc, s.broker, s.now)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrNoRequestKey, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
