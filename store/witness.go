@@ -1,6 +1,8 @@
 package store
 
 import (
+	"time"
+
 	"github.com/teebroker/teebroker"
 )
 
@@ -10,11 +12,19 @@ type Mark struct {
 	Hash [32]byte
 }
 
+// Position is how far a store is. One that is behind an earlier Position, or has
+// another hash at the same Seq, was put back.
+type Position struct {
+	Generation uint64 // of the store
+	Heads      []Head // by tenant and chain; one without entries is left out
+}
+
 // Head is a chain of a tenant and where it ends.
 type Head struct {
 	Tenant string
 	Chain  teebroker.Chain
 	Mark
+	Time time.Time // of the last entry
 }
 
 // Checkpoint is a [teebroker.Checkpoint] as it was signed.

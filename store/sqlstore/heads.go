@@ -7,34 +7,19 @@ import (
 	"time"
 
 	"github.com/teebroker/teebroker"
+	"github.com/teebroker/teebroker/store"
 )
 
-// Position is how far a database is. One that is behind an earlier Position, or
-// has another hash at the same Seq, was put back.
-type Position struct {
-	Generation uint64 // of the database
-	Heads      []Head // by tenant and chain; one without entries is left out
-}
-
-// Head is the last entry of a chain.
-type Head struct {
-	Tenant string
-	Chain  teebroker.Chain
-	Seq    uint64 // 1 or more
-	Time   time.Time
-	Hash   [32]byte
-}
-
 // Position returns the ends of all chains as they are at one instant.
-func (s *Store) Position(ctx context.Context) (Position, error) {
+func (s *Store) Position(ctx context.Context) (store.Position, error) {
 	r, err := s.reader(ctx)
 	if err != nil {
-		return Position{}, err
+		return store.Position{}, err
 	}
-	var p Position
+	var p store.Position
 	err = r.each(`SELECT m.value, coalesce(h.tenant, ''), coalesce(h.chain, ''), coalesce(h.seq, 0), coalesce(h.time, 0), h.hash
 FROM meta m LEFT JOIN heads h ON h.seq > 0 WHERE m.name = 'generation' ORDER BY h.tenant, h.chain`, nil, func(r scanner) error {
-		var h Head
+		var h store.Head
 		var chain string
 		var generation, hash []byte
 		var seq, ms int64
@@ -56,7 +41,7 @@ FROM meta m LEFT JOIN heads h ON h.seq > 0 WHERE m.name = 'generation' ORDER BY 
 		err = errors.New("sqlstore: the generation of the database is damaged")
 	}
 	if err != nil {
-		return Position{}, err
+		return store.Position{}, err
 	}
 	return p, nil
 }

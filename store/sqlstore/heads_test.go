@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/teebroker/teebroker"
+	"github.com/teebroker/teebroker/store"
 	"github.com/teebroker/teebroker/store/sqlstore"
 )
 
@@ -26,7 +27,7 @@ func TestPosition(t *testing.T) {
 			must(t, 0, s.Refuse(t.Context(), [32]byte{1}, "disk", "denied", e))
 			p, err = s.Position(t.Context())
 			must(t, p, err)
-			var got []sqlstore.Head
+			var got []store.Head
 			for _, h := range []struct {
 				tenant string
 				chain  teebroker.Chain
@@ -36,7 +37,7 @@ func TestPosition(t *testing.T) {
 					t.Fatalf("%v, %v", es, err)
 				}
 				last := es[len(es)-1]
-				got = append(got, sqlstore.Head{Tenant: h.tenant, Chain: h.chain, Seq: last.Seq, Time: last.Time, Hash: last.Hash})
+				got = append(got, store.Head{Tenant: h.tenant, Chain: h.chain, Time: last.Time, Mark: store.Mark{Seq: last.Seq, Hash: last.Hash}})
 			}
 			if !reflect.DeepEqual(p.Heads, got) {
 				t.Errorf("%+v, want %+v", p.Heads, got)

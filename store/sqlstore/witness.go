@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/store"
@@ -67,50 +66,6 @@ func (t *tx) committed() {
 			t.s.cfg.Witness.Committed(k.tenant, k.chain, store.Mark{Seq: h.last.Seq, Hash: h.last.Hash})
 		}
 	}
-}
-
-// CurrentGeneration is that of the database now. Another than Generation means
-// that it was restored since Open.
-func (s *Store) CurrentGeneration(ctx context.Context) (uint64, error) {
-	r, err := s.reader(ctx)
-	if err != nil {
-		return 0, err
-	}
-	var value []byte
-	if _, err := r.row("SELECT value FROM meta WHERE name = ?", []any{"generation"}, &value); err != nil {
-		return 0, err
-	}
-	n, err := strconv.ParseUint(string(value), 10, 63)
-	if err != nil || n == 0 {
-		return 0, errors.New("sqlstore: the generation of the database is damaged")
-	}
-	return n, nil
-}
-
-// Heads returns where the chains of tenant end, or if it is "" those of all
-// tenants.
-func (s *Store) Heads(ctx context.Context, tenant string) ([]store.Head, error) {
-	r, err := s.reader(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var hs []store.Head
-	err = r.each("SELECT tenant, chain, seq, hash FROM heads WHERE (? = '' OR tenant = ?) AND seq > 0 ORDER BY tenant, chain", []any{tenant, tenant}, func(r scanner) error {
-		var h store.Head
-		var chain string
-		var seq int64
-		var hash []byte
-		if err := r.Scan(&h.Tenant, &chain, &seq, &hash); err != nil {
-			return err
-		}
-		if len(hash) != 32 {
-			return errors.New("sqlstore: head of a chain is damaged")
-		}
-		h.Chain, h.Seq, h.Hash = teebroker.Chain(chain), uint64(seq), [32]byte(hash)
-		hs = append(hs, h)
-		return nil
-	})
-	return hs, err
 }
 
 // Checkpoints returns the newest checkpoints that any process stored, as they were

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/teebroker/teebroker/examples/internal/cli"
+	"github.com/teebroker/teebroker/internal/filelock"
 	"github.com/teebroker/teebroker/keyfile"
 	"github.com/teebroker/teebroker/keywrap"
 	v1 "github.com/teebroker/teebroker/protocol/v1"
@@ -102,7 +103,7 @@ func (o keyOptions) run(ctx context.Context, act string, stdout io.Writer) error
 		return err
 	}
 	if act != "list" {
-		unlock, err := lock(f.keys)
+		unlock, err := filelock.Lock(f.keys)
 		if err != nil {
 			return err
 		}

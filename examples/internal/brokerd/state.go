@@ -15,6 +15,7 @@ import (
 
 	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/examples/internal/cli"
+	"github.com/teebroker/teebroker/internal/filelock"
 	"github.com/teebroker/teebroker/internal/strictjson"
 	"github.com/teebroker/teebroker/keyfile"
 	"github.com/teebroker/teebroker/keywrap"
@@ -201,7 +202,7 @@ func writeID(path string, id [32]byte) error {
 
 // addKey makes an attestation key of tenant, unless it has one.
 func (o Options) addKey(ctx context.Context, tenant string, f files, t tokens) error {
-	unlock, err := lock(f.keys)
+	unlock, err := filelock.Lock(f.keys)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 //go:build unix
 
-package brokerd
+// Package filelock has processes of one host take turns at a file.
+package filelock
 
 import (
 	"fmt"
@@ -8,10 +9,10 @@ import (
 	"syscall"
 )
 
-// lock waits until nobody else changes the file at path by way of this function. Two
+// Lock waits until nobody else changes the file at path by way of this function. Two
 // that read it, change it and write it would otherwise lose the change of one: a key
 // that was retired would be back.
-func lock(path string) (unlock func(), err error) {
+func Lock(path string) (unlock func(), err error) {
 	f, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
