@@ -19,32 +19,27 @@ import (
 // stateful is the purpose whose host must not put back an earlier state.
 const stateful = "vtpm"
 
-// clones shows what a host can do with the disk of a guest, over HTTP.
-func clones(ctx context.Context, t *transcript) error {
-	t.title("9. Clones and restored disks: a purpose with epochs")
-	s, stop, err := newEpochs(ctx)
+// clones shows what a host can do with the disk of an SVSM, which has the state of
+// the vTPM: it starts a second one from it, puts an old one back, and loses it.
+func clones(ctx context.Context, t *transcript, w *world) error {
+	t.title("9. Clones and restored disks: the SVSM of a confidential VM, whose vTPM has epochs")
+	s, stop, err := newEpochs(ctx, w)
 	if err != nil {
 		return err
 	}
 	defer stop()
 	d := &disk{}
-	t.try("a realm makes its state, writes it, confirms, and runs", accepted, func() error { return s.boots(ctx, d, "one ") })
+	t.try("the SVSM makes a vTPM, writes its state, confirms, and runs it", accepted, func() error { return s.boots(ctx, d, "one ") })
 	yesterday := *d
 	t.try("it boots again, and finds what it left", accepted, func() error { return s.boots(ctx, d, "two ") })
+	t.try("the guest that the SVSM runs at VMPL 2 asks for the vTPM's state itself", "denied", func() error { return s.guestAsks(ctx, w) })
 	t.try("yesterday's disk, which attests as ever", noState, func() error {
 		old := yesterday
 		return s.boots(ctx, &old, "")
 	})
-	var first, second *state.Pending
-	t.try("two realms of one disk are released to, one after the other", accepted, func() error {
-		copied := *d
-		var err1, err2 error
-		first, err1 = s.prepare(ctx, &copied)
-		second, err2 = s.prepare(ctx, d)
-		return errors.Join(err1, err2)
-	})
-	if first == nil || second == nil {
-		return errors.New("no realm was released to")
+	first, second, err := s.both(ctx, t, d)
+	if err != nil {
+		return err
 	}
 	t.try("the clone that came first confirms, and gets nothing to run", string(teebroker.Superseded), func() error {
 		_, err := first.Confirm(ctx)
@@ -60,7 +55,35 @@ func clones(ctx context.Context, t *transcript) error {
 	})
 	t.try("the backup boots, and goes on from there", accepted, func() error { return s.boots(ctx, &yesterday, "three ") })
 	t.try("and the lost disk, which was found: given up for good", noState, func() error { return s.boots(ctx, d, "") })
+	t.try("of all that the host carried it saw sizes and times: messages of one size, sealed to the broker", accepted, s.host.learned)
 	return nil
+}
+
+// both starts two SVSMs from one disk.
+func (s *service) both(ctx context.Context, t *transcript, d *disk) (first, second *state.Pending, err error) {
+	t.try("two SVSMs of one disk are released to, one after the other", accepted, func() error {
+		copied := *d
+		var err1, err2 error
+		first, err1 = s.prepare(ctx, &copied)
+		second, err2 = s.prepare(ctx, d)
+		return errors.Join(err1, err2)
+	})
+	if first == nil || second == nil {
+		err = errors.New("no SVSM was released to")
+	}
+	return first, second, err
+}
+
+// guestAsks has what runs above the SVSM ask with evidence of its own.
+func (s *service) guestAsks(ctx context.Context, w *world) error {
+	above, err := w.svsm(2)
+	if err != nil {
+		return err
+	}
+	guest := *s
+	guest.platform = above
+	_, err = guest.prepare(ctx, &disk{})
+	return err
 }
 
 // noState is what the transcript says of a disk that is not the one that the
@@ -68,16 +91,19 @@ func clones(ctx context.Context, t *transcript) error {
 const noState = string(teebroker.EpochDead)
 
 // newEpochs is a service whose instance has a purpose with epochs.
-func newEpochs(ctx context.Context) (*service, func(), error) {
-	s, stop, err := newService(ctx)
+func newEpochs(ctx context.Context, w *world) (*service, func(), error) {
+	p, err := w.svsm(0)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := s.provision(ctx); err != nil {
-		stop()
+	s, stop, err := newService(ctx, p)
+	if err != nil {
 		return nil, nil, err
 	}
-	if err := s.begin(ctx); err != nil {
+	if err = s.provision(ctx); err == nil {
+		err = s.begin(ctx)
+	}
+	if err != nil {
 		stop()
 		return nil, nil, err
 	}
@@ -99,8 +125,8 @@ func (s *service) begin(ctx context.Context) error {
 	return err
 }
 
-// prepare authorizes one boot, has a realm released to, and has it write its next
-// state.
+// prepare authorizes one boot, has an SVSM released to, and has it write its
+// next state.
 func (s *service) prepare(ctx context.Context, d *disk) (*state.Pending, error) {
 	if _, err := s.owner.Authorize(ctx, instance, v1.Authorization{Purposes: []string{stateful}, NotAfter: time.Now().Add(time.Hour)}); err != nil {
 		return nil, err
@@ -151,7 +177,7 @@ func (s *service) boots(ctx context.Context, d *disk, word string) error {
 	return st.Save(ctx, d.expected)
 }
 
-// disk is the two slots of a realm, which its host can copy.
+// disk is the two slots of an SVSM, which its host can copy.
 type disk struct {
 	slots    [2][]byte
 	expected []byte // what it should have

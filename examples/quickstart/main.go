@@ -29,7 +29,13 @@ func main() {
 func run(ctx context.Context, w io.Writer) int {
 	began := time.Now()
 	t := &transcript{w: w}
-	for _, chapter := range []func(context.Context, *transcript) error{genuine, release, genuineTDX, releaseTDX, releaseCCA, overHTTP, clones} {
+	vendor := &world{} // of the chapters with AMD
+	amd := func(chapter func(context.Context, *transcript, *world) error) func(context.Context, *transcript) error {
+		return func(ctx context.Context, t *transcript) error { return chapter(ctx, t, vendor) }
+	}
+	for _, chapter := range []func(context.Context, *transcript) error{
+		genuine, amd(release), genuineTDX, releaseTDX, releaseCCA, overHTTP, amd(clones),
+	} {
 		if err := chapter(ctx, t); err != nil {
 			fmt.Fprintln(w, "\nquickstart can't go on:", err)
 			return 1

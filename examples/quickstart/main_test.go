@@ -38,11 +38,13 @@ func TestRun(t *testing.T) {
 		"being lost: the stored answer\n",
 		"without the owner's token: refused, unauthenticated",
 		"ms  the audit: every entry follows the one before, and one of them is the release\n",
+		"at VMPL 2 asks for the vTPM's state itself: refused, denied",
 		"yesterday's disk, which attests as ever: refused, epoch-dead",
 		"and gets nothing to run: refused, superseded",
 		"ms  the backup boots, and goes on from there\n",
 		"given up for good: refused, epoch-dead",
-		"All 52 steps went as they must",
+		"ms  of all that the host carried it saw sizes and times: messages of one size, sealed to the broker\n",
+		"All 54 steps went as they must",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the transcript lacks %q", want)

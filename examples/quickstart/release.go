@@ -16,11 +16,10 @@ import (
 )
 
 // release gives a simulated guest its key, and then tries everything else.
-func release(ctx context.Context, t *transcript) error {
+func release(ctx context.Context, t *transcript, w *world) error {
 	t.title("2. A release: a simulated AMD Turin, its confidential VM, a broker and an owner")
 	t.say("  making the simulated vendor's keys, three of RSA-4096, takes some seconds …")
-	w, err := newWorld()
-	if err != nil {
+	if err := w.make(); err != nil {
 		return err
 	}
 	if !t.try("the owner registers the VM, its policy and its secret, and authorizes one boot", accepted, func() error {

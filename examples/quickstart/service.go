@@ -7,6 +7,8 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
+	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"time"
@@ -27,17 +29,58 @@ import (
 // service is a broker over HTTP on this machine, and both who talk to it.
 type service struct {
 	broker   *teebroker.Broker
-	platform *ccatest.Platform
+	platform platform
 	owner    *v1.Client
 	guest    *v1.Client
+	host     *host // which carries the guest's messages
 	secret   []byte
+	url      string
+}
+
+// platform is a simulated one, and a guest on it that was launched as the owner's
+// instance.
+type platform struct {
+	format   evidence.Format
+	verifier evidence.Verifier
+	roots    [][32]byte
+	decoders policy.Decoders
+	policy   *policy.Policy
+	quote    func(evidence.Binding) evidence.Evidence
+}
+
+// realm is a platform of Arm CCA with the owner's realm.
+func realm() (platform, error) {
+	p := ccatest.NewPlatform()
+	verifier, err := cca.NewVerifier(cca.Config{Anchors: []cca.Anchor{p.Anchor()}})
+	if err != nil {
+		return platform{}, err
+	}
+	key, err := x509.MarshalPKIXPublicKey(&p.Key.PublicKey)
+	if err != nil {
+		return platform{}, err
+	}
+	document, err := ccaPolicy(p.Reference())
+	r := ccatest.Realm{Hash: cca.SHA384, RIM: cca.Octets(image[:])}
+	launch := teebroker.LaunchID(tenant, instance)
+	copy(r.RPV[:], launch[:])
+	return platform{
+		cca.Format, verifier,
+		[][32]byte{sha256.Sum256(key)},
+		policy.Decoders{cca.Format: policy.Decoder(cca.DecodeReferenceValues)},
+		document,
+		func(want evidence.Binding) evidence.Evidence { return p.Token(r, want) },
+	}, err
 }
 
 // overHTTP does in short what examples/broker, owner and attester do: the owner
 // provisions and authorizes, and one guest gets the secret, over HTTP.
 func overHTTP(ctx context.Context, t *transcript) error {
 	t.title("8. The same as a service: owner and guest over HTTP")
-	s, stop, err := newService(ctx)
+	p, err := realm()
+	if err != nil {
+		return err
+	}
+	s, stop, err := newService(ctx, p)
 	if err != nil {
 		return err
 	}
@@ -80,7 +123,11 @@ func overHTTP(ctx context.Context, t *transcript) error {
 		return err
 	})
 	t.try("the owner's side, without the owner's token", string(teebroker.Unauthenticated), func() error {
-		_, err := s.guest.Instance(ctx, instance)
+		nobody, err := v1.NewClient(v1.ClientConfig{URL: s.url})
+		if err != nil {
+			return err
+		}
+		_, err = nobody.Instance(ctx, instance)
 		return err
 	})
 	t.try("the audit: every entry follows the one before, and one of them is the release", accepted, func() error { return s.audit(ctx) })
@@ -88,8 +135,8 @@ func overHTTP(ctx context.Context, t *transcript) error {
 }
 
 // newService serves, and returns what stops it.
-func newService(ctx context.Context) (*service, func(), error) {
-	s := &service{platform: ccatest.NewPlatform(), secret: make([]byte, 32)}
+func newService(ctx context.Context, p platform) (*service, func(), error) {
+	s := &service{platform: p, secret: make([]byte, 32), host: &host{}}
 	rand.Read(s.secret)
 	stop, err := s.start(ctx)
 	return s, stop, err
@@ -97,24 +144,16 @@ func newService(ctx context.Context) (*service, func(), error) {
 
 // start serves, and returns what stops it.
 func (s *service) start(ctx context.Context) (stop func(), err error) {
-	verifier, err := cca.NewVerifier(cca.Config{Anchors: []cca.Anchor{s.platform.Anchor()}})
-	if err != nil {
-		return nil, err
-	}
-	key, err := x509.MarshalPKIXPublicKey(&s.platform.Key.PublicKey)
-	if err != nil {
-		return nil, err
-	}
 	memory := memory.New(nil)
-	state := memory.Owner(policy.Decoders{cca.Format: policy.Decoder(cca.DecodeReferenceValues)})
-	if s.broker, err = newBroker(memory, evidence.Verifiers{cca.Format: verifier}, [][32]byte{sha256.Sum256(key)}); err != nil {
+	state := memory.Owner(s.platform.decoders)
+	if s.broker, err = newBroker(memory, evidence.Verifiers{s.platform.format: s.platform.verifier}, s.platform.roots); err != nil {
 		return nil, err
 	}
 	const token = "the-owners-token"
 	if err := state.AddTenant(ctx, tenant, v1.TokenDigest(token)); err != nil {
 		return nil, err
 	}
-	server, err := v1.New(v1.Config{Broker: s.broker, Allow: v1.Suites(), Owner: state, Tenants: state})
+	server, err := v1.New(v1.Config{Broker: s.broker, Allow: v1.Suites(), Keys: s.broker.KeysDocument, Owner: state, Tenants: state})
 	if err != nil {
 		return nil, err
 	}
@@ -124,21 +163,17 @@ func (s *service) start(ctx context.Context) (stop func(), err error) {
 	}
 	h := &http.Server{Handler: server, ReadHeaderTimeout: time.Second}
 	go func() { _ = h.Serve(l) }() // until it is closed
-	url := "http://" + l.Addr().String()
-	s.owner, err = v1.NewClient(v1.ClientConfig{URL: url, Token: token, Tenant: tenant})
+	s.url = "http://" + l.Addr().String()
+	s.owner, err = v1.NewClient(v1.ClientConfig{URL: s.url, Token: token, Tenant: tenant})
 	if err == nil {
-		s.guest, err = v1.NewClient(v1.ClientConfig{URL: url})
+		s.guest, err = v1.NewClient(v1.ClientConfig{URL: s.url, SealTo: s.broker.ID(), HTTP: &http.Client{Transport: s.host}})
 	}
 	return func() { _ = h.Close() }, err
 }
 
 // provision is the owner's part.
 func (s *service) provision(ctx context.Context) error {
-	p, err := ccaPolicy(s.platform.Reference())
-	if err != nil {
-		return err
-	}
-	if err := s.owner.PutPolicy(ctx, "production", p.Document); err != nil {
+	if err := s.owner.PutPolicy(ctx, "production", s.platform.policy.Document); err != nil {
 		return err
 	}
 	if _, err := s.owner.Register(ctx, instance, store.Registration{
@@ -149,11 +184,11 @@ func (s *service) provision(ctx context.Context) error {
 	if err := s.owner.PutSecret(ctx, instance, purpose, s.secret); err != nil {
 		return err
 	}
-	_, err = s.owner.Authorize(ctx, instance, v1.Authorization{Purposes: []string{purpose}, NotAfter: time.Now().Add(time.Hour)})
+	_, err := s.owner.Authorize(ctx, instance, v1.Authorization{Purposes: []string{purpose}, NotAfter: time.Now().Add(time.Hour)})
 	return err
 }
 
-// session is a realm with a key of its own.
+// session is a guest with a key of its own.
 func (s *service) session() (*guest.Session, error) {
 	key, err := keywrap.Generate(keywrap.MLKEM768X25519)
 	if err != nil {
@@ -163,20 +198,17 @@ func (s *service) session() (*guest.Session, error) {
 	return guest.New(guest.Config{Tenant: tenant, Instance: instance, Purpose: purpose, Broker: id[:], Key: key})
 }
 
-// request is what a realm that was launched as the owner's instance sends.
+// request is what a guest sends that was launched as the owner's instance.
 func (s *service) request(ctx context.Context, g *guest.Session) ([]byte, error) {
 	c, err := s.guest.Challenge(ctx, nonce.ProfileV1)
 	if err != nil {
 		return nil, err
 	}
-	want, err := g.Bind(c.Nonce, cca.Format)
+	want, err := g.Bind(c.Nonce, s.platform.format)
 	if err != nil {
 		return nil, err
 	}
-	r := ccatest.Realm{Hash: cca.SHA384, RIM: cca.Octets(image[:])}
-	launch := teebroker.LaunchID(tenant, instance)
-	copy(r.RPV[:], launch[:])
-	return v1.MarshalRequest(g.Request(c.Nonce, s.platform.Token(r, want)))
+	return v1.MarshalRequest(g.Request(c.Nonce, s.platform.quote(want)))
 }
 
 // audit follows the record as the owner gets it.
@@ -200,6 +232,37 @@ func (s *service) audit(ctx context.Context) error {
 	}
 	if releases != 1 {
 		return errors.New("not one release")
+	}
+	return nil
+}
+
+// host carries messages to the broker, and keeps what it sees of them.
+type host struct{ sent [][]byte }
+
+// RoundTrip implements [http.RoundTripper].
+func (h *host) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Body != nil && r.URL.Path != v1.PathKeys {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		h.sent = append(h.sent, b)
+		r = r.Clone(r.Context())
+		r.Body = io.NopCloser(bytes.NewReader(b))
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// learned returns an error if messages differ in size or have a word of who asks
+// for what.
+func (h *host) learned() error {
+	for _, b := range h.sent {
+		if len(b) != len(h.sent[0]) || bytes.Contains(b, []byte(tenant)) || bytes.Contains(b, []byte("snp-report")) || bytes.Contains(b, []byte("confirm")) {
+			return fmt.Errorf("a message of %d bytes, the first of %d", len(b), len(h.sent[0]))
+		}
+	}
+	if len(h.sent) == 0 {
+		return errors.New("nothing was sent")
 	}
 	return nil
 }

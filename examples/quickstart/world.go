@@ -33,18 +33,19 @@ var image = sha512.Sum384([]byte("an image that the owner built"))
 
 // world is a simulated chip on a hostile host, and a broker with its owner.
 type world struct {
-	chip   *snptest.Chip
-	amd    *snptest.AMD
-	broker *teebroker.Broker
-	store  *memory.Store
+	chip     *snptest.Chip
+	amd      *snptest.AMD
+	verifier evidence.Verifier
+	broker   *teebroker.Broker
+	store    *memory.Store
 
 	instance, neighbour [16]byte
 	secret              []byte // the owner's, of instance
 }
 
-// newWorld makes a simulated vendor, a chip and a broker that knows both.
-func newWorld() (*world, error) {
-	w := &world{amd: snptest.NewAMD(), store: memory.New(nil), secret: make([]byte, 32)}
+// make makes a simulated vendor, a chip and a broker that knows both.
+func (w *world) make() error {
+	*w = world{amd: snptest.NewAMD(), store: memory.New(nil), secret: make([]byte, 32)}
 	w.chip = w.amd.Chip(snp.Turin)
 	rand.Read(w.instance[:])
 	rand.Read(w.neighbour[:])
@@ -53,10 +54,11 @@ func newWorld() (*world, error) {
 	lists := collateral.Fixed{snp.CRLName(snp.Turin, snp.VCEK): {{Data: w.amd.CRL(snp.Turin, snp.VCEK, time.Now())}}}
 	verifier, err := snp.NewVerifier(snp.Config{Anchors: w.amd.Anchors(), Source: lists})
 	if err != nil {
-		return nil, err
+		return err
 	}
+	w.verifier = verifier
 	w.broker, err = newBroker(w.store, evidence.Verifiers{snp.Format: verifier}, roots(w.amd))
-	return w, err
+	return err
 }
 
 // newBroker returns a broker with keys of its own. A simulated platform proves
@@ -85,8 +87,12 @@ func newBroker(store *memory.Store, verifiers evidence.Verifiers, simulated [][3
 	if err != nil {
 		return nil, err
 	}
+	request, err := keywrap.Generate(keywrap.MLKEM768X25519)
+	if err != nil {
+		return nil, err
+	}
 	return teebroker.New(teebroker.Config{
-		Keys: keys, Wrap: wrap,
+		Keys: keys, Wrap: wrap, RequestKeys: []teebroker.RequestKey{{ID: "first", Opener: request}},
 		Verifier: verifiers, Issuer: issuer, Identity: identity,
 		Nonces: store, Directory: store, Secrets: store, Ledger: store,
 		SimulatedRoots: simulated, SimulatedState: true,
@@ -177,4 +183,17 @@ func (g *vm) request(ctx context.Context) (teebroker.Request, error) {
 		return teebroker.Request{}, err
 	}
 	return g.Request(c.Nonce, g.w.chip.Report(g.runs, want)), nil
+}
+
+// svsm is the chip with an SVSM at VMPL 0 of the owner's confidential VM, whose
+// guest is at vmpl if that is not 0.
+func (w *world) svsm(vmpl uint32) (platform, error) {
+	doc, err := w.policy()
+	runs := snptest.Guest{Measurement: image, HostData: teebroker.LaunchID(tenant, instance), VMPL: vmpl}
+	return platform{
+		snp.Format, w.verifier, roots(w.amd),
+		policy.Decoders{snp.Format: policy.Decoder(snp.DecodeReferenceValues)},
+		doc,
+		func(want evidence.Binding) evidence.Evidence { return w.chip.Report(runs, want) },
+	}, err
 }
