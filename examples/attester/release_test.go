@@ -102,7 +102,7 @@ func sealedWorld(t *testing.T, requests []teebroker.RequestKey) (h *host, dir, i
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := releaseBrokerOf(t, evidence.Verifiers{cca.Format: verifier}, sha256.Sum256(spki(p)), *g.instance, accepted, requests)
+	b := releaseBroker(t, evidence.Verifiers{cca.Format: verifier}, sha256.Sum256(spki(p)), *g.instance, accepted, requests)
 	server, err := v1.New(v1.Config{Broker: b, Allow: v1.Suites(), Keys: b.KeysDocument})
 	if err != nil {
 		t.Fatal(err)
@@ -118,12 +118,7 @@ func sealedWorld(t *testing.T, requests []teebroker.RequestKey) (h *host, dir, i
 	return h, dir, identity, ts.URL
 }
 
-func releaseBroker(t *testing.T, v evidence.Verifier, root [32]byte, instance [16]byte, accepted *policy.Policy) *teebroker.Broker {
-	t.Helper()
-	return releaseBrokerOf(t, v, root, instance, accepted, nil)
-}
-
-func releaseBrokerOf(t *testing.T, v evidence.Verifier, root [32]byte, instance [16]byte, accepted *policy.Policy, requests []teebroker.RequestKey) *teebroker.Broker {
+func releaseBroker(t *testing.T, v evidence.Verifier, root [32]byte, instance [16]byte, accepted *policy.Policy, requests []teebroker.RequestKey) *teebroker.Broker {
 	t.Helper()
 	state := memory.New(nil)
 	key, err1 := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)

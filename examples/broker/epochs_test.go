@@ -43,8 +43,17 @@ func TestEpochs(t *testing.T) {
 	p.must(boot("disk", ""), 1, "refused: held")
 	p.must(export+"owner resume"+which, 0, "PENDING")
 	p.must(boot("disk", " -out got && cmp got two"), 0, "")
+	const all = " -instance 7d1f0b3e-5c1a-4f8e-9b52-0c6a3a6f2d11"
+	p.must(export+"owner resume"+all, 2, "no purpose of this instance has epochs to resume")
+	p.must(export+"owner wrap -epochs write -initial -purpose other -in first.key -out other.wrapped -identity "+id+all, 0, "CURRENT")
+	p.must(export+"owner hold"+all+" | sort | tr -s '\\n ' ' '", 0, "other HELD, epoch 1 of 1, mode write vtpm HELD")
+	p.must(export+"owner resume"+which, 0, "CURRENT")
+	p.must(export+"owner resume -json"+all+" | tr -d ' \\n'", 0, `{"purposes":{"other":{"mode":"write","state":"CURRENT"`) // vtpm was
+	p.must(export+"owner recover -epoch 1"+all, 2, "-purpose is needed, one of other, vtpm")
+	p.must(export+"owner retire -purpose other"+all, 0, "RETIRED")
+	p.must(export+"owner epoch"+all, 0, "other")
 	p.must(export+"owner recover -epoch 99"+which, 1, "not-authorized")
-	p.must(export+"owner recover -epoch 2"+which, 0, "CURRENT")
+	p.must(export+"owner recover -epoch 2"+all, 0, "CURRENT") // the only one that is not retired
 	p.must(boot("disk", ""), 2, "the disk does not have")
 	p.must(boot("yesterday", " -out got && cmp got one"), 0, "")
 	p.must(export+"owner record", 0, "recover")
