@@ -17,6 +17,7 @@ import (
 	"github.com/teebroker/teebroker/evidence"
 	"github.com/teebroker/teebroker/examples/internal/cli"
 	guestside "github.com/teebroker/teebroker/guest"
+	"github.com/teebroker/teebroker/guest/state"
 	"github.com/teebroker/teebroker/internal/strictjson"
 	"github.com/teebroker/teebroker/keywrap"
 	"github.com/teebroker/teebroker/nonce"
@@ -79,6 +80,10 @@ type release struct {
 
 	confirmed uint64 // the epoch, of a secret with epochs
 
+	// What is done with a state: before it is confirmed, if not nil, and after.
+	inspect func(value []byte) ([32]byte, error)
+	use     func(ctx context.Context, st *state.State, proof [32]byte) ([]byte, error)
+
 	sleep func(context.Context, time.Duration) error // between tries
 }
 
@@ -90,21 +95,27 @@ func releaseCommand(m machine) cli.Command {
 func releaseSetup(m machine, sleep func(context.Context, time.Duration) error) func(*flag.FlagSet) cli.Action {
 	return func(fs *flag.FlagSet) cli.Action {
 		r := &release{guest: guestFlags(fs), machine: m, sleep: sleep}
-		fs.StringVar(&r.broker, "broker", "", "`URL` of the broker")
+		r.use = r.keep
+		r.flags(fs)
 		fs.StringVar(&r.purpose, "purpose", "", "`NAME` of the secret")
 		fs.StringVar(&r.wrapped, "wrapped", "", "present the wrapped blob in this `FILE`")
-		fs.StringVar(&r.identity, "identity", "", "the broker id is in this `FILE`")
-		fs.StringVar(&r.ca, "ca", "", "`PEM` of the authority of the broker's certificate (default the system's)")
 		fs.StringVar(&r.out, "out", "", "write the secret to `FILE`, mode 0600")
 		fs.StringVar(&r.state, "state", "", "the secret has epochs, and the state under it is in this `DIR`")
 		fs.StringVar(&r.stateIn, "state-in", "", "with -state: store this `FILE` as the state, after the boot")
-		fs.BoolVar(&r.every, "write-mode", false, "with -state: the purpose is of mode write, and each change is announced")
-		fs.StringVar(&r.suite, "suite", string(keywrap.MLKEM768X25519), "`SUITE` of the key")
-		fs.DurationVar(&r.timeout, "timeout", time.Minute, "give up after this `DURATION`")
-		fs.BoolVar(&r.unsealed, "allow-unsealed", false, "with -identity: ask in the clear if no request key of the broker can be had, which the host can see to")
-		fs.BoolVar(&r.json, "json", false, "print one JSON object")
 		return r.act
 	}
+}
+
+// flags registers the flags of every guest that asks a broker.
+func (r *release) flags(fs *flag.FlagSet) {
+	fs.StringVar(&r.broker, "broker", "", "`URL` of the broker")
+	fs.StringVar(&r.identity, "identity", "", "the broker id is in this `FILE`")
+	fs.StringVar(&r.ca, "ca", "", "`PEM` of the authority of the broker's certificate (default the system's)")
+	fs.BoolVar(&r.every, "write-mode", false, "with -state: the purpose is of mode write, and each change is announced")
+	fs.StringVar(&r.suite, "suite", string(keywrap.MLKEM768X25519), "`SUITE` of the key")
+	fs.DurationVar(&r.timeout, "timeout", time.Minute, "give up after this `DURATION`")
+	fs.BoolVar(&r.unsealed, "allow-unsealed", false, "with -identity: ask in the clear if no request key of the broker can be had, which the host can see to")
+	fs.BoolVar(&r.json, "json", false, "print one JSON object")
 }
 
 func releaseEnv(flag string) string {
@@ -130,6 +141,11 @@ func (r *release) act(args []string, stdout io.Writer) (bool, error) {
 	case r.state != "" && r.identity == "":
 		return false, cli.Usagef("-state needs -identity: anybody could say that there is no state yet")
 	}
+	return r.answer(stdout, r.deliver)
+}
+
+// answer asks, and has what came of it delivered.
+func (r *release) answer(stdout io.Writer, deliver func(io.Writer, []byte, released) error) (bool, error) {
 	if r.guest.tenant == "" {
 		r.guest.tenant = v1.DefaultTenant
 	}
@@ -147,7 +163,7 @@ func (r *release) act(args []string, stdout io.Writer) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return true, r.deliver(stdout, secret, got)
+	return true, deliver(stdout, secret, got)
 }
 
 // released is what -json prints.

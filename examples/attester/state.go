@@ -39,8 +39,9 @@ func (r *release) open(ctx context.Context, c *v1.Client, s *guestside.Session, 
 // boot follows the rules for guests: nothing of the state is used before the ack.
 func (r *release) boot(ctx context.Context, c *v1.Client, o *guestside.Opened) ([]byte, error) {
 	defer o.Clear()
-	cfg := state.Config{Slots: state.Dir(r.state), Confirm: c.Confirm, EveryWrite: r.every}
-	next := o.Next
+	cfg := state.Config{Slots: state.Dir(r.state), Confirm: c.Confirm, EveryWrite: r.every, Inspect: r.inspect}
+	next, proof := o.Next, o.PCR()
+	defer clear(proof[:])
 	p, err := state.Prepare(cfg, o, func() ([]byte, error) {
 		b := make([]byte, 32)
 		rand.Read(b)
@@ -64,6 +65,11 @@ func (r *release) boot(ctx context.Context, c *v1.Client, o *guestside.Opened) (
 	if err != nil {
 		return nil, err
 	}
+	return r.use(ctx, st, proof)
+}
+
+// keep returns the state, or what takes its place.
+func (r *release) keep(ctx context.Context, st *state.State, _ [32]byte) ([]byte, error) {
 	if r.stateIn == "" {
 		return st.Value(), nil
 	}

@@ -124,3 +124,12 @@ func (p *Page) WriteTo(w io.Writer) (int64, error) {
 	n, err := io.WriteString(w, p.b.String())
 	return int64(n), err
 }
+
+// Progress returns what tells people at a terminal, on standard error, what is done
+// next. Elsewhere nobody is told.
+func Progress() func(step string) {
+	if !terminal(os.Stderr) {
+		return func(string) {}
+	}
+	return func(step string) { fmt.Fprintf(os.Stderr, "… %s\n", Printable(step)) }
+}

@@ -35,7 +35,7 @@ owner's token in the file TEEBROKER_OWNER_TOKEN_FILE; flags win:
 		Commands: []cli.Command{
 			registerCommand(), secretCommand(), wrapCommand(), authorizeCommand(),
 			policyPutCommand(), policyGetCommand(), policyExplainCommand(),
-			statusCommand(), rewrapCommand(), recordCommand(),
+			statusCommand(), rewrapCommand(), recordCommand(), provisionCommand(),
 		},
 	}
 	for _, act := range []string{"hold", "resume", "recover", "retire", "epoch"} {
