@@ -50,7 +50,7 @@ func (b *Broker) instance(ctx context.Context, req Request, got []*evidence.Veri
 	case inst.ID == [16]byte{} || inst.Tenant != req.Tenant || req.Instance != [16]byte{} && inst.ID != req.Instance:
 		return Instance{}, fmt.Errorf("teebroker: directory answered for another: %w", NoInstance)
 	}
-	return inst, nil
+	return b.obey(inst)
 }
 
 // admit returns an error unless i may be asked in the way of req.
@@ -138,6 +138,7 @@ func (b *Broker) attestation(p *presented, got []*evidence.Verified, inst Instan
 		Key:        p.req.Recipient.Thumbprint(),
 		Policies:   inst.policyDigests(),
 		Chip:       platform(got),
+		Ordered:    inst.ordered != nil,
 	}
 	claims, err := claimsDigest(got)
 	if err != nil {

@@ -72,10 +72,10 @@ func (a *Attestation) currentBlob(purpose string, e *Epoch) (*blob, error) {
 
 // nextEpoch draws the key of the epoch that the guest writes, wraps it, and says
 // in e which blob that is. The key is the caller's to clear.
-func (b *Broker) nextEpoch(ctx context.Context, g Grant, e *Epoch) ([]byte, error) {
+func (b *Broker) nextEpoch(ctx context.Context, inst Instance, g Grant, e *Epoch) ([]byte, error) {
 	key := make([]byte, sealed.ConfirmKeySize)
 	rand.Read(key)
-	w, text, err := b.wrapOwn(ctx, g.Tenant, g.Instance, g.Purpose, e.Next, key)
+	w, text, err := b.wrapOwn(ctx, inst, g.Purpose, e.Next, key)
 	if err != nil {
 		clear(key)
 		return nil, err
@@ -85,11 +85,13 @@ func (b *Broker) nextEpoch(ctx context.Context, g Grant, e *Epoch) ([]byte, erro
 }
 
 // wrapOwn wraps the key of an epoch under the wrap key.
-func (b *Broker) wrapOwn(ctx context.Context, tenant string, instance [16]byte, purpose string, number uint64, key []byte) (keywrap.Wrapped, []byte, error) {
+func (b *Broker) wrapOwn(ctx context.Context, inst Instance, purpose string, number uint64, key []byte) (keywrap.Wrapped, []byte, error) {
 	if b.cfg.Wrap == nil {
 		return keywrap.Wrapped{}, nil, unavailable("wrap", errors.New("this broker has no wrap key, and epochs need one"))
 	}
-	w, err := keywrap.WrapWith(ctx, b.cfg.Wrap, keywrap.Header{Tenant: tenant, Instance: instance, Purpose: purpose, Epoch: number}, key)
+	w, err := keywrap.WrapWith(ctx, b.cfg.Wrap, keywrap.Header{
+		Tenant: inst.Tenant, Instance: inst.ID, Purpose: purpose, Epoch: number, Owner: inst.Owner,
+	}, key)
 	if err != nil {
 		return keywrap.Wrapped{}, nil, unavailable("wrap", err)
 	}
@@ -154,7 +156,7 @@ func (b *Broker) Renew(ctx context.Context, tenant string, instance [16]byte, pu
 		return Blob{}, err
 	}
 	defer clear(key)
-	renewed, text, err := b.wrapOwn(ctx, tenant, instance, purpose, high+1, key)
+	renewed, text, err := b.wrapOwn(ctx, inst, purpose, high+1, key)
 	if err != nil {
 		return Blob{}, err
 	}

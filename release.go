@@ -38,6 +38,9 @@ func (b *Broker) release(ctx context.Context, a *Attestation, purpose string) (R
 		if err != nil {
 			return Response{}, fault("ledger", err)
 		}
+		if err := b.authorized(a.inst, g, terms); err != nil {
+			return Response{}, err
+		}
 		r, err := b.commit(ctx, a, from, g, terms)
 		if !errors.Is(err, ErrAgain) {
 			return r, err
@@ -114,7 +117,7 @@ func (b *Broker) seal(ctx context.Context, a *Attestation, from *blob, g Grant) 
 			Instance: a.inst.ID, Purpose: g.Purpose, Key: secret, ConfirmKey: g.ConfirmKey,
 		}
 		if e := g.Epoch; e != nil {
-			next, err := b.nextEpoch(ctx, g, e)
+			next, err := b.nextEpoch(ctx, a.inst, g, e)
 			if err != nil {
 				return "", Response{}, err
 			}

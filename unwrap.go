@@ -91,12 +91,10 @@ func (i Instance) means(h keywrap.Header, purpose string, reg Blob) error {
 		return errors.New("of another instance or image")
 	case h.Epoch != reg.Epoch:
 		return errors.New("of another epoch")
-	case h.Owner != [32]byte{}:
-		return errors.New("of an owner key, and none is registered")
 	case h.Policy != [32]byte{} && h.Policy != PolicyDigest(i.policyDigests()...):
 		return errors.New("for other policies")
 	}
-	return nil
+	return i.obeysBlob(h, purpose, reg.Digest)
 }
 
 // unwrap returns the secret in from, the caller's to clear.
@@ -126,8 +124,8 @@ func (b *Broker) unwrap(ctx context.Context, from *blob) ([]byte, error) {
 
 // Rewrap returns the blob registered for a purpose of an instance, wrapped to the
 // key that the tenant's owners wrap to now, so that the key it was wrapped to can
-// be retired. Nothing but the key id and the suite of its header changes, and
-// nothing is stored: the caller, who has authenticated the owner, registers what
+// be retired. Nothing of its header changes but the key id, the suite and the owner
+// key, which is the present one, and nothing is stored: the caller, who has authenticated the owner, registers what
 // is returned in place of the old blob. wrapped is the blob as JSON, or nil for
 // the copy that the owner left. The secret leaves the broker as the old blob did,
 // for a key of this broker.
@@ -161,7 +159,7 @@ func (b *Broker) Rewrap(ctx context.Context, tenant string, instance [16]byte, p
 	}
 	defer clear(secret)
 	h := from.header
-	h.KeyID = to.ID
+	h.KeyID, h.Owner = to.ID, inst.Owner
 	w, err := keywrap.Wrap(to.Recipient(), h, secret)
 	if err != nil {
 		return keywrap.Wrapped{}, unavailable("keys", errors.New("not wrapped"))

@@ -41,6 +41,7 @@ type Act struct {
 	AK            strictjson.Hex    `json:"ak,omitempty"` // Name
 	Agent         string            `json:"agent,omitempty"`
 	Why           Suspicion         `json:"why,omitempty"`
+	Order         strictjson.Digest `json:"order,omitzero"` // SHA-256 of the order that it was done with
 	NotBefore     *time.Time        `json:"not_before,omitempty"`
 	NotAfter      *time.Time        `json:"not_after,omitempty"`
 }

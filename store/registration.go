@@ -162,6 +162,7 @@ func (r Registration) Instance(tenant string, id [16]byte, generation uint64, po
 		Suites: keywrap.Allow{Suites: r.Suites, MinRSABits: r.MinRSABits}, Profiles: r.Profiles,
 		AllowUnpinnedBroker: r.AllowUnpinnedBroker, AllowSharedLaunchIdentity: r.AllowSharedLaunchIdentity,
 		AllowEphemeralVTPM: r.AllowEphemeralVTPM,
+		Owner:              r.OwnerKey,
 	}
 	claims := r.Launch.Claims
 	if r.Launch.Own {

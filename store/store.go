@@ -34,6 +34,10 @@ const (
 	// Invalid: what was to be stored can't be meant. The text says why, and is
 	// fit for the owner.
 	Invalid Error = "store: invalid"
+
+	// Unordered: the instance has an owner key, and what was asked for did not come
+	// with an order of that key for it. The text says why, and is fit for the owner.
+	Unordered Error = "store: needs an order of the owner key"
 )
 
 // Error implements error.
@@ -65,6 +69,12 @@ type Registration struct {
 	AllowUnpinnedBroker       bool `json:"allow_unpinned_broker,omitempty"`
 	AllowSharedLaunchIdentity bool `json:"allow_shared_launch_identity,omitempty"`
 	AllowEphemeralVTPM        bool `json:"allow_ephemeral_vtpm,omitempty"`
+
+	// OwnerKey is [teebroker.OrderKey] of a key that the owner holds. With it every
+	// act on the instance that could release something is an order of that key, see
+	// [WithOrder]. It is there for ever once it is there, and only an order of the
+	// present key puts another in its place.
+	OwnerKey strictjson.Digest `json:"owner_key,omitzero"`
 }
 
 // Launch is the launch identity, section 8 of the protocol. A guest shows it by
@@ -92,6 +102,10 @@ type Status struct {
 	Registration Registration
 	Secrets      []string          // purposes that have a stored secret
 	Blobs        map[string][]byte // digest of the current blob, 32 bytes, by purpose
+
+	// State is what an order of an authorization names, [teebroker.Orders.State];
+	// zero without an owner key.
+	State [32]byte
 }
 
 // AuthorizationStatus is an authorization and what became of it.
@@ -112,12 +126,20 @@ type RecordEntry struct {
 
 // Owner is what owners do. Names of policies are 1 to 64 bytes of
 // [a-z0-9._-]. Slices are not shared with the caller.
+//
+// What changes an instance with an owner key, or gives something of it, is done
+// with the order of [WithOrder], which [Deed.Take] judges, and is Unordered
+// without. Only Hold and Revoke are not: who has no more than a token can stop
+// things and nothing else. The order is stored with what it is for, and its id for
+// ever, in the same transaction.
 type Owner interface {
 	Epochs
 
 	// PutPolicy stores a document that policy.Parse accepts. A change of a
 	// document raises the Generation of every instance that names it and voids
-	// their open authorizations; the same bytes again change nothing.
+	// their open authorizations; the same bytes again change nothing. A document
+	// that an instance with an owner key asks for by an order of that key is
+	// changed by an order of it only.
 	PutPolicy(ctx context.Context, tenant, name string, document []byte) error
 	Policy(ctx context.Context, tenant, name string) ([]byte, error)
 	Policies(ctx context.Context, tenant string) ([]string, error) // names, sorted

@@ -173,7 +173,7 @@ func (s *Store) Begin(ctx context.Context, tenant string, instance [16]byte, pur
 	if _, ok := s.instances[k]; !ok {
 		return store.EpochStatus{}, store.NotFound
 	}
-	return s.event(at, store.KindEpoch, store.Act{Initial: start.Initial}, func(row epoch.Row) (epoch.Row, error) {
+	return s.event(ctx, at, store.KindEpoch, teebroker.OrderEpoch, b.Digest, store.Act{Initial: start.Initial}, func(row epoch.Row) (epoch.Row, error) {
 		if row.Status != epoch.Absent {
 			return row, store.Conflict
 		}
@@ -203,7 +203,7 @@ func (s *Store) Epoch(ctx context.Context, tenant string, instance [16]byte, pur
 }
 
 // own is event for a purpose that has epochs.
-func (s *Store) own(tenant string, instance [16]byte, purpose string, kind teebroker.Kind, act store.Act, next func(epoch.Row) (epoch.Row, error)) (store.EpochStatus, error) {
+func (s *Store) own(ctx context.Context, tenant string, instance [16]byte, purpose string, kind teebroker.Kind, ordered teebroker.OrderAct, blob [32]byte, act store.Act, next func(epoch.Row) (epoch.Row, error)) (store.EpochStatus, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	at := secret{id{tenant, instance}, purpose}
@@ -211,14 +211,21 @@ func (s *Store) own(tenant string, instance [16]byte, purpose string, kind teebr
 	if _, ok := s.rows[at]; !ok || !there {
 		return store.EpochStatus{}, store.NotFound
 	}
-	return s.event(at, kind, act, next)
+	return s.event(ctx, at, kind, ordered, blob, act, next)
 }
 
-// event is one that an owner causes.
-func (s *Store) event(at secret, kind teebroker.Kind, act store.Act, next func(epoch.Row) (epoch.Row, error)) (store.EpochStatus, error) {
+// event is one that an owner causes, by an order of ordered, if that is not "", for
+// the wrapped key of digest blob.
+func (s *Store) event(ctx context.Context, at secret, kind teebroker.Kind, ordered teebroker.OrderAct, blob [32]byte, act store.Act, next func(epoch.Row) (epoch.Row, error)) (store.EpochStatus, error) {
 	now, err := s.now()
 	if err != nil {
 		return store.EpochStatus{}, err
+	}
+	var order store.Taken
+	if ordered != "" {
+		if order, err = s.ordered(ctx, ordered, at.id, at.purpose, blob, now); err != nil {
+			return store.EpochStatus{}, err
+		}
 	}
 	row := s.rows[at]
 	after, err := next(row)
@@ -230,6 +237,12 @@ func (s *Store) event(at secret, kind teebroker.Kind, act store.Act, next func(e
 	if kind != store.KindHold && kind != store.KindResume {
 		act.Generation = s.change(at.id, s.instances[at.id].Clone())
 	}
+	if blob != [32]byte{} {
+		s.orderBlob(at.id, at.purpose, order)
+	} else {
+		s.keepOrder(at.id, "", order)
+	}
+	act.Order = order.Digest()
 	s.set(at, after)
 	e, err := act.Entry(at.tenant, kind)
 	if err != nil {
@@ -241,17 +254,17 @@ func (s *Store) event(at secret, kind teebroker.Kind, act store.Act, next func(e
 
 // Hold implements [store.Epochs].
 func (s *Store) Hold(ctx context.Context, tenant string, instance [16]byte, purpose string) (store.EpochStatus, error) {
-	return s.own(tenant, instance, purpose, store.KindHold, store.Act{}, epoch.Row.Hold)
+	return s.own(ctx, tenant, instance, purpose, store.KindHold, "", [32]byte{}, store.Act{}, epoch.Row.Hold)
 }
 
 // Resume implements [store.Epochs].
 func (s *Store) Resume(ctx context.Context, tenant string, instance [16]byte, purpose string) (store.EpochStatus, error) {
-	return s.own(tenant, instance, purpose, store.KindResume, store.Act{}, epoch.Row.Resume)
+	return s.own(ctx, tenant, instance, purpose, store.KindResume, teebroker.OrderResume, [32]byte{}, store.Act{}, epoch.Row.Resume)
 }
 
 // Retire implements [store.Epochs].
 func (s *Store) Retire(ctx context.Context, tenant string, instance [16]byte, purpose string) (store.EpochStatus, error) {
-	return s.own(tenant, instance, purpose, store.KindRetire, store.Act{}, epoch.Row.Retire)
+	return s.own(ctx, tenant, instance, purpose, store.KindRetire, teebroker.OrderRetire, [32]byte{}, store.Act{}, epoch.Row.Retire)
 }
 
 // Recover implements [store.Epochs].
@@ -260,7 +273,7 @@ func (s *Store) Recover(ctx context.Context, tenant string, instance [16]byte, p
 		return store.EpochStatus{}, err
 	}
 	b.Wrapped = bytes.Clone(b.Wrapped)
-	return s.own(tenant, instance, purpose, store.KindRecover, store.Act{Slot: slot}, func(row epoch.Row) (epoch.Row, error) {
+	return s.own(ctx, tenant, instance, purpose, store.KindRecover, teebroker.OrderRecover, store.OwnersKey(b), store.Act{Slot: slot}, func(row epoch.Row) (epoch.Row, error) {
 		if b.Epoch != row.High+1 {
 			return row, teebroker.EpochDead
 		}

@@ -107,7 +107,10 @@ func (s *Store) Check(ctx context.Context, g teebroker.Grant) (teebroker.Terms, 
 	if err != nil {
 		return teebroker.Terms{}, err
 	}
-	t := teebroker.Terms{Authorization: auth.ID}
+	t := teebroker.Terms{Authorization: auth.ID, Uses: auth.Uses}
+	if g.Ordered {
+		t.Order = s.orders[id{g.Tenant, g.Instance}][store.SubjectAuthorization(auth.ID)]
+	}
 	if have != nil {
 		t.Release, t.Sealed = have.id, bytes.Clone(have.sealed)
 	}

@@ -91,8 +91,18 @@ func (o *Owner) PutPolicy(ctx context.Context, tenant, name string, document []b
 		return err
 	}
 	return o.acts(tenant, func(now time.Time) error {
-		if bytes.Equal(o.policies[tenant][name], document) {
+		t, err := o.policyOrder(ctx, tenant, name, document, now)
+		if err != nil {
+			return err
+		}
+		act := store.Act{Policy: name, Digest: sha256.Sum256(document), Order: t.Digest()}
+		same := bytes.Equal(o.policies[tenant][name], document)
+		o.keepPolicy(tenant, name, document, t)
+		switch {
+		case same && t.Signed.Token == nil:
 			return nil
+		case same:
+			return o.acted(now, tenant, store.KindPolicy, act)
 		}
 		if o.policies[tenant] == nil {
 			o.policies[tenant] = map[string][]byte{}
@@ -106,7 +116,7 @@ func (o *Owner) PutPolicy(ctx context.Context, tenant, name string, document []b
 				return err
 			}
 		}
-		return o.acted(now, tenant, store.KindPolicy, store.Act{Policy: name, Digest: sha256.Sum256(document)})
+		return o.acted(now, tenant, store.KindPolicy, act)
 	})
 }
 
@@ -118,6 +128,7 @@ func (o *Owner) assemble(k id, r store.Registration) error {
 	}
 	inst := r.Instance(k.tenant, k.instance, 0, ps)
 	inst.Blobs = o.instances[k].Blobs
+	inst.Orders = o.allOrders(k, r.Policies, r.OwnerKey)
 	o.change(k, inst)
 	return nil
 }
@@ -175,13 +186,20 @@ func (o *Owner) Register(ctx context.Context, tenant string, instance [16]byte, 
 			return err
 		case o.deleted[k]:
 			return fmt.Errorf("%w: the instance was deleted", store.Conflict)
-		case bytes.Equal(o.registered[k].text, text):
+		}
+		order, err := o.registerOrder(ctx, k, r, now)
+		if err != nil {
+			return err
+		}
+		if bytes.Equal(o.registered[k].text, text) {
+			o.keepOrder(k, "", order)
 			status, err = o.status(k)
 			return err
 		}
 		if err := o.claim(k, r.Launch.Claims); err != nil {
 			return err
 		}
+		o.keepRegistration(k, order, o.instances[k].Generation+1, o.instances[k].Owner)
 		r := registration{r.Clone(), text}
 		if err := o.assemble(k, r.Registration); err != nil {
 			return err
@@ -190,7 +208,7 @@ func (o *Owner) Register(ctx context.Context, tenant string, instance [16]byte, 
 		if status, err = o.status(k); err != nil {
 			return err
 		}
-		return o.acted(now, tenant, store.KindRegister, store.Act{Instance: instance, Generation: status.Generation, Digest: sha256.Sum256(text)})
+		return o.acted(now, tenant, store.KindRegister, store.Act{Instance: instance, Generation: status.Generation, Digest: sha256.Sum256(text), Order: order.Digest()})
 	})
 	return status, err
 }
@@ -238,6 +256,9 @@ func (o *Owner) status(k id) (store.Status, error) {
 		return store.Status{}, store.NotFound
 	}
 	status := store.Status{ID: k.instance, Generation: o.instances[k].Generation, Registration: r.Clone(), Blobs: map[string][]byte{}}
+	if orders := o.instances[k].Orders; orders != nil {
+		status.State = orders.State()
+	}
 	for s := range o.secrets {
 		if s.id == k {
 			status.Secrets = append(status.Secrets, s.purpose)
@@ -271,6 +292,12 @@ func (o *Owner) Delete(ctx context.Context, tenant string, instance [16]byte) er
 		if _, ok := o.registered[k]; !ok {
 			return store.NotFound
 		}
+		order, err := o.ordered(ctx, teebroker.OrderDelete, k, "", [32]byte{}, now)
+		if err != nil {
+			return err
+		}
+		o.keepOrder(k, "", order)
+		delete(o.orders, k)
 		generation := o.change(k, teebroker.Instance{})
 		for s, value := range o.secrets {
 			if s.id == k {
@@ -295,7 +322,7 @@ func (o *Owner) Delete(ctx context.Context, tenant string, instance [16]byte) er
 		o.deleted[k] = true
 		delete(o.registered, k)
 		delete(o.instances, k)
-		return o.acted(now, tenant, store.KindDelete, store.Act{Instance: instance, Generation: generation})
+		return o.acted(now, tenant, store.KindDelete, store.Act{Instance: instance, Generation: generation, Order: order.Digest()})
 	})
 }
 
@@ -317,7 +344,7 @@ func (o *Owner) PutSecret(ctx context.Context, tenant string, instance [16]byte,
 	if err := errors.Join(store.CheckPurpose(purpose), store.CheckSecret(value)); err != nil {
 		return err
 	}
-	return o.put(tenant, instance, purpose, store.KindSecret, [32]byte{}, func(inst *teebroker.Instance) error {
+	return o.put(ctx, tenant, instance, purpose, store.KindSecret, teebroker.OrderSecret, [32]byte{}, func(inst *teebroker.Instance) error {
 		delete(inst.Blobs, purpose)
 		k := secret{id{tenant, instance}, purpose}
 		clear(o.secrets[k])
@@ -328,19 +355,19 @@ func (o *Owner) PutSecret(ctx context.Context, tenant string, instance [16]byte,
 
 // PutBlob implements [store.Owner].
 func (o *Owner) PutBlob(ctx context.Context, tenant string, instance [16]byte, purpose string, digest [32]byte, wrapped []byte) error {
-	return o.putBlob(tenant, instance, purpose, digest, wrapped, nil)
+	return o.putBlob(ctx, tenant, instance, purpose, digest, wrapped, nil)
 }
 
 // ReplaceBlob implements [store.Owner].
 func (o *Owner) ReplaceBlob(ctx context.Context, tenant string, instance [16]byte, purpose string, old, digest [32]byte, wrapped []byte) error {
-	return o.putBlob(tenant, instance, purpose, digest, wrapped, &old)
+	return o.putBlob(ctx, tenant, instance, purpose, digest, wrapped, &old)
 }
 
-func (o *Owner) putBlob(tenant string, instance [16]byte, purpose string, digest [32]byte, wrapped []byte, old *[32]byte) error {
+func (o *Owner) putBlob(ctx context.Context, tenant string, instance [16]byte, purpose string, digest [32]byte, wrapped []byte, old *[32]byte) error {
 	if err := errors.Join(store.CheckPurpose(purpose), store.CheckBlob(digest, wrapped)); err != nil {
 		return err
 	}
-	return o.put(tenant, instance, purpose, store.KindBlob, digest, func(inst *teebroker.Instance) error {
+	return o.put(ctx, tenant, instance, purpose, store.KindBlob, teebroker.OrderBlob, digest, func(inst *teebroker.Instance) error {
 		if now, ok := inst.Blobs[purpose]; old != nil && (!ok || now.Digest != *old) {
 			return fmt.Errorf("%w: another blob is registered", store.Conflict)
 		}
@@ -352,7 +379,7 @@ func (o *Owner) putBlob(tenant string, instance [16]byte, purpose string, digest
 	})
 }
 
-func (o *Owner) put(tenant string, instance [16]byte, purpose string, kind teebroker.Kind, digest [32]byte, edit func(*teebroker.Instance) error) error {
+func (o *Owner) put(ctx context.Context, tenant string, instance [16]byte, purpose string, kind teebroker.Kind, ordered teebroker.OrderAct, digest [32]byte, edit func(*teebroker.Instance) error) error {
 	return o.acts(tenant, func(now time.Time) error {
 		k := id{tenant, instance}
 		if _, ok := o.registered[k]; !ok {
@@ -360,6 +387,10 @@ func (o *Owner) put(tenant string, instance [16]byte, purpose string, kind teebr
 		}
 		if o.rows[secret{k, purpose}].Status != epoch.Absent {
 			return fmt.Errorf("%w: the purpose has epochs", store.Conflict)
+		}
+		order, err := o.ordered(ctx, ordered, k, purpose, digest, now)
+		if err != nil {
+			return err
 		}
 		inst := o.instances[k].Clone()
 		if inst.Blobs == nil {
@@ -369,7 +400,16 @@ func (o *Owner) put(tenant string, instance [16]byte, purpose string, kind teebr
 			return err
 		}
 		generation := o.change(k, inst)
-		return o.acted(now, tenant, kind, store.Act{Instance: instance, Generation: generation, Purpose: purpose, Digest: digest})
+		if ordered == teebroker.OrderBlob {
+			o.orderBlob(k, purpose, order)
+		} else {
+			o.keepOrder(k, "", order)
+			delete(o.orders[k], store.SubjectBlob(purpose))
+			if inst.Orders != nil {
+				delete(inst.Orders.Blobs, purpose) // of a clone
+			}
+		}
+		return o.acted(now, tenant, kind, store.Act{Instance: instance, Generation: generation, Purpose: purpose, Digest: digest, Order: order.Digest()})
 	})
 }
 
@@ -381,13 +421,23 @@ func (o *Owner) Authorize(ctx context.Context, a teebroker.Authorization) (teebr
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	a, now, err := o.authorize(a)
+	order, err := o.authorizeOrder(ctx, a)
 	if err == nil {
-		err = o.acted(now, a.Tenant, store.KindAuthorize, store.Authorized(a))
+		a, err = order.Authorizes(a)
 	}
 	if err != nil {
 		return teebroker.Authorization{}, err
 	}
+	a, now, err := o.authorize(a)
+	if err == nil {
+		act := store.Authorized(a)
+		act.Order = order.Digest()
+		err = o.acted(now, a.Tenant, store.KindAuthorize, act)
+	}
+	if err != nil {
+		return teebroker.Authorization{}, err
+	}
+	o.keepOrder(id{a.Tenant, a.Instance}, store.SubjectAuthorization(a.ID), order)
 	return a, nil
 }
 

@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,14 +16,10 @@ func (s *Store) Authorize(ctx context.Context, a teebroker.Authorization) (teebr
 	if err != nil {
 		return teebroker.Authorization{}, err
 	}
-	if a.ID == [16]byte{} {
-		rand.Read(a.ID[:])
-		a.ID[6], a.ID[8] = a.ID[6]&0x0f|0x40, a.ID[8]&0x3f|0x80 // a UUID of version 4
-	}
 	var made teebroker.Authorization
 	err = s.own(ctx, a.Tenant, func(t *tx) error {
 		var err error
-		made, err = t.authorize(a)
+		made, err = t.authorize(ctx, a)
 		return err
 	})
 	if err != nil {
@@ -33,7 +28,14 @@ func (s *Store) Authorize(ctx context.Context, a teebroker.Authorization) (teebr
 	return made, nil
 }
 
-func (t *tx) authorize(a teebroker.Authorization) (teebroker.Authorization, error) {
+func (t *tx) authorize(ctx context.Context, a teebroker.Authorization) (teebroker.Authorization, error) {
+	order, err := t.ordered(ctx, teebroker.OrderAuthorize, a.Tenant, a.Instance, "", [32]byte{})
+	if err == nil {
+		a, err = order.Authorizes(a)
+	}
+	if err != nil {
+		return a, err
+	}
 	if !instant(t.now).Before(a.NotAfter) {
 		return a, fmt.Errorf("%w: the window is over", store.Invalid)
 	}
@@ -67,10 +69,10 @@ func (t *tx) authorize(a teebroker.Authorization) (teebroker.Authorization, erro
 		return a, err
 	}
 	a.Policy, a.Generation = teebroker.PolicyDigest(digests(ps)...), uint64(generation)
-	return t.insertAuthorization(a)
+	return t.insertAuthorization(a, order)
 }
 
-func (t *tx) insertAuthorization(a teebroker.Authorization) (teebroker.Authorization, error) {
+func (t *tx) insertAuthorization(a teebroker.Authorization, order store.Taken) (teebroker.Authorization, error) {
 	after, err := stamp(a.NotAfter)
 	if err != nil {
 		return a, err
@@ -87,7 +89,12 @@ func (t *tx) insertAuthorization(a teebroker.Authorization) (teebroker.Authoriza
 	if err != nil {
 		return a, err
 	}
-	made, err := t.act(a.Tenant, store.KindAuthorize, store.Authorized(a))
+	act := store.Authorized(a)
+	act.Order = order.Digest()
+	made, err := t.act(a.Tenant, store.KindAuthorize, act)
+	if err == nil {
+		err = t.keepOrder(a.Tenant, a.Instance, store.SubjectAuthorization(a.ID), order)
+	}
 	if err != nil {
 		return a, err
 	}

@@ -62,6 +62,11 @@ func (s *Store) assemble(r querier, k instanceKey, generation uint64) (teebroker
 		return teebroker.Instance{}, err
 	}
 	inst := reg.Instance(k.tenant, k.id, generation, ps)
+	if reg.OwnerKey != [32]byte{} {
+		if inst.Orders, err = orders(r, k, reg); err != nil {
+			return teebroker.Instance{}, err
+		}
+	}
 	inst.Blobs = map[string]teebroker.Blob{}
 	err = r.each("SELECT purpose, digest, epoch, wrapped FROM purposes WHERE tenant = ? AND instance = ? AND digest IS NOT NULL", []any{k.tenant, k.id[:]}, func(r scanner) error {
 		var purpose string
@@ -193,5 +198,5 @@ func (s *Store) Secret(ctx context.Context, inst teebroker.Instance, purpose str
 	case sealed == nil:
 		return nil, teebroker.NotAuthorized
 	}
-	return s.open(ctx, sealed, "purposes.secret", inst.Tenant, inst.ID[:], []byte(purpose))
+	return s.openSecret(ctx, sealed, inst, purpose)
 }

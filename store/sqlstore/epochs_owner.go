@@ -23,7 +23,14 @@ func (s *Store) Begin(ctx context.Context, tenant string, instance [16]byte, pur
 	}
 	at := epochPlace{tenant, instance, purpose}
 	err = s.own(ctx, tenant, func(t *tx) error {
+		order, err := t.ordered(ctx, teebroker.OrderEpoch, tenant, instance, purpose, b.Digest)
+		if err != nil {
+			return err
+		}
 		generation, err := t.change(tenant, instance)
+		if err == nil {
+			err = t.keepOrder(tenant, instance, store.SubjectBlob(purpose), order)
+		}
 		if err != nil {
 			return err
 		}
@@ -48,6 +55,7 @@ ON CONFLICT (tenant, instance, purpose) DO UPDATE SET secret = NULL, digest = ex
 		}
 		_, err = t.act(tenant, store.KindEpoch, store.Act{
 			Instance: instance, Generation: generation, Purpose: purpose, Epoch: b.Epoch, Digest: b.Digest, Initial: start.Initial,
+			Order: order.Digest(),
 		})
 		return err
 	})
@@ -88,8 +96,9 @@ WHERE e.tenant = ? AND e.instance = ? AND e.purpose = ?`, []any{tenant, instance
 	return store.StatusOf(row), nil
 }
 
-// event is one that an owner causes.
-func (s *Store) event(ctx context.Context, at epochPlace, kind teebroker.Kind, act store.Act, next func(*tx, epoch.Row) (epoch.Row, error)) (status store.EpochStatus, err error) {
+// event is one that an owner causes, by an order of ordered, if that is not "", for
+// the wrapped key of digest blob.
+func (s *Store) event(ctx context.Context, at epochPlace, kind teebroker.Kind, ordered teebroker.OrderAct, blob [32]byte, act store.Act, next func(*tx, epoch.Row) (epoch.Row, error)) (status store.EpochStatus, err error) {
 	err = s.own(ctx, at.tenant, func(t *tx) error {
 		var generation int64
 		found, err := t.row("SELECT generation FROM instances WHERE tenant = ? AND id = ? AND deleted = 0"+t.d.lock, []any{at.tenant, at.instance[:]}, &generation)
@@ -105,6 +114,17 @@ func (s *Store) event(ctx context.Context, at epochPlace, kind teebroker.Kind, a
 			return err
 		case !found:
 			return store.NotFound
+		}
+		act := act
+		if ordered != "" {
+			order, err := t.ordered(ctx, ordered, at.tenant, at.instance, at.purpose, blob)
+			if err == nil && blob != [32]byte{} {
+				err = t.keepOrder(at.tenant, at.instance, store.SubjectBlob(at.purpose), order)
+			}
+			if err != nil {
+				return err
+			}
+			act.Order = order.Digest()
 		}
 		row, err := next(t, before)
 		if err != nil {
@@ -144,17 +164,17 @@ func only(f func(epoch.Row) (epoch.Row, error)) func(*tx, epoch.Row) (epoch.Row,
 
 // Hold implements [store.Owner].
 func (s *Store) Hold(ctx context.Context, tenant string, instance [16]byte, purpose string) (store.EpochStatus, error) {
-	return s.event(ctx, epochPlace{tenant, instance, purpose}, store.KindHold, store.Act{}, only(epoch.Row.Hold))
+	return s.event(ctx, epochPlace{tenant, instance, purpose}, store.KindHold, "", [32]byte{}, store.Act{}, only(epoch.Row.Hold))
 }
 
 // Resume implements [store.Owner].
 func (s *Store) Resume(ctx context.Context, tenant string, instance [16]byte, purpose string) (store.EpochStatus, error) {
-	return s.event(ctx, epochPlace{tenant, instance, purpose}, store.KindResume, store.Act{}, only(epoch.Row.Resume))
+	return s.event(ctx, epochPlace{tenant, instance, purpose}, store.KindResume, teebroker.OrderResume, [32]byte{}, store.Act{}, only(epoch.Row.Resume))
 }
 
 // Retire implements [store.Owner].
 func (s *Store) Retire(ctx context.Context, tenant string, instance [16]byte, purpose string) (store.EpochStatus, error) {
-	return s.event(ctx, epochPlace{tenant, instance, purpose}, store.KindRetire, store.Act{}, only(epoch.Row.Retire))
+	return s.event(ctx, epochPlace{tenant, instance, purpose}, store.KindRetire, teebroker.OrderRetire, [32]byte{}, store.Act{}, only(epoch.Row.Retire))
 }
 
 // Recover implements [store.Owner].
@@ -164,7 +184,7 @@ func (s *Store) Recover(ctx context.Context, tenant string, instance [16]byte, p
 	}
 	b.Wrapped = bytes.Clone(b.Wrapped)
 	at := epochPlace{tenant, instance, purpose}
-	return s.event(ctx, at, store.KindRecover, store.Act{Slot: slot}, func(t *tx, before epoch.Row) (epoch.Row, error) {
+	return s.event(ctx, at, store.KindRecover, teebroker.OrderRecover, store.OwnersKey(b), store.Act{Slot: slot}, func(t *tx, before epoch.Row) (epoch.Row, error) {
 		if b.Epoch != before.High+1 {
 			return before, teebroker.EpochDead
 		}

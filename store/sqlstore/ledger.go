@@ -9,6 +9,7 @@ import (
 
 	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/internal/strictjson"
+	"github.com/teebroker/teebroker/store"
 )
 
 // What is stored of one request, in bytes at most.
@@ -123,7 +124,12 @@ LEFT JOIN epochs e ON e.tenant = ? AND e.instance = ? AND e.purpose = ?`,
 	if err != nil {
 		return teebroker.Terms{}, err
 	}
-	terms := teebroker.Terms{Authorization: auth.ID}
+	terms := teebroker.Terms{Authorization: auth.ID, Uses: auth.Uses}
+	if g.Ordered {
+		if terms.Order, _, err = order(r, g.Tenant, g.Instance, store.SubjectAuthorization(auth.ID)); err != nil {
+			return teebroker.Terms{}, err
+		}
+	}
 	if terms.Epoch, err = granted(state, g, have); err == nil && terms.Epoch != nil && have == nil {
 		terms.Epoch.Wrapped, err = wrappedKey(r, g, terms.Epoch.Number)
 	}

@@ -42,23 +42,23 @@ func (s *Store) PutPolicy(ctx context.Context, tenant, name string, doc []byte) 
 	}
 	return s.own(ctx, tenant, func(t *tx) error {
 		old, err := document(t, tenant, name)
-		if err != nil && !errors.Is(err, store.NotFound) || err == nil && bytes.Equal(old, doc) {
+		if err != nil && !errors.Is(err, store.NotFound) {
+			return err
+		}
+		same := err == nil && bytes.Equal(old, doc)
+		ids, err := t.naming(tenant, name)
+		if err != nil {
+			return err
+		}
+		order, err := t.policyOrder(ctx, tenant, name, doc, !same, ids)
+		if err != nil || same && order.Signed.Token == nil {
+			return err
+		}
+		if same {
+			_, err = t.act(tenant, store.KindPolicy, store.Act{Policy: name, Digest: sha256.Sum256(doc), Order: order.Digest()})
 			return err
 		}
 		if _, err := t.exec("INSERT INTO policies (tenant, name, document) VALUES (?, ?, ?) ON CONFLICT (tenant, name) DO UPDATE SET document = excluded.document", tenant, name, doc); err != nil {
-			return err
-		}
-		var ids [][]byte
-		err = t.each("SELECT instance FROM instance_policies WHERE tenant = ? AND name = ? ORDER BY instance", []any{tenant, name}, func(r scanner) error {
-			var id []byte
-			err := r.Scan(&id)
-			if err == nil && len(id) != 16 {
-				err = errors.New("sqlstore: the policies of an instance are damaged")
-			}
-			ids = append(ids, id)
-			return err
-		})
-		if err != nil {
 			return err
 		}
 		for _, id := range ids {
@@ -66,9 +66,23 @@ func (s *Store) PutPolicy(ctx context.Context, tenant, name string, doc []byte) 
 				return err
 			}
 		}
-		_, err = t.act(tenant, store.KindPolicy, store.Act{Policy: name, Digest: sha256.Sum256(doc)})
+		_, err = t.act(tenant, store.KindPolicy, store.Act{Policy: name, Digest: sha256.Sum256(doc), Order: order.Digest()})
 		return err
 	})
+}
+
+// naming returns the instances that name a policy.
+func (t *tx) naming(tenant, name string) (ids [][]byte, err error) {
+	err = t.each("SELECT instance FROM instance_policies WHERE tenant = ? AND name = ? ORDER BY instance", []any{tenant, name}, func(r scanner) error {
+		var id []byte
+		err := r.Scan(&id)
+		if err == nil && len(id) != 16 {
+			err = errors.New("sqlstore: the policies of an instance are damaged")
+		}
+		ids = append(ids, id)
+		return err
+	})
+	return ids, err
 }
 
 // change raises the generation of an instance and voids its open
@@ -128,7 +142,7 @@ func (s *Store) Register(ctx context.Context, tenant string, id [16]byte, reg st
 	}
 	err = s.own(ctx, tenant, func(t *tx) error {
 		status = store.Status{}
-		if err := t.register(tenant, id, reg, want); err != nil {
+		if err := t.register(ctx, tenant, id, reg, want); err != nil {
 			return err
 		}
 		var err error
@@ -141,7 +155,7 @@ func (s *Store) Register(ctx context.Context, tenant string, id [16]byte, reg st
 	return status, nil
 }
 
-func (t *tx) register(tenant string, id [16]byte, reg store.Registration, want []byte) error {
+func (t *tx) register(ctx context.Context, tenant string, id [16]byte, reg store.Registration, want []byte) error {
 	ps, err := t.s.policies(t, tenant, reg.Policies)
 	if errors.Is(err, store.NotFound) {
 		return fmt.Errorf("%w: there is no such policy: %w", store.Invalid, err)
@@ -152,7 +166,11 @@ func (t *tx) register(tenant string, id [16]byte, reg store.Registration, want [
 	if err != nil {
 		return err
 	}
-	generation, same, err := t.registered(tenant, id, want)
+	generation, key, same, err := t.registered(tenant, id, want)
+	if err != nil {
+		return err
+	}
+	order, err := t.registerOrder(ctx, tenant, id, reg, generation, key)
 	if err != nil || same {
 		return err
 	}
@@ -177,24 +195,31 @@ func (t *tx) register(tenant string, id [16]byte, reg store.Registration, want [
 			return err
 		}
 	}
-	_, err = t.act(tenant, store.KindRegister, store.Act{Instance: id, Generation: generation, Digest: sha256.Sum256(want)})
+	if err := t.registeredBy(tenant, id, order, generation, key); err != nil {
+		return err
+	}
+	_, err = t.act(tenant, store.KindRegister, store.Act{Instance: id, Generation: generation, Digest: sha256.Sum256(want), Order: order.Digest()})
 	return err
 }
 
-// registered returns the generation of an instance, zero if it is new, and
-// whether it is registered as wanted.
-func (t *tx) registered(tenant string, id [16]byte, want []byte) (uint64, bool, error) {
+// registered returns the generation of an instance, zero if it is new, its owner
+// key, and whether it is registered as wanted.
+func (t *tx) registered(tenant string, id [16]byte, want []byte) (uint64, [32]byte, bool, error) {
 	var generation int64
 	var deleted int
 	var has []byte
 	found, err := t.row("SELECT generation, deleted, registration FROM instances WHERE tenant = ? AND id = ?"+t.d.lock, []any{tenant, id[:]}, &generation, &deleted, &has)
 	switch {
 	case err != nil || !found:
-		return 0, false, err
+		return 0, [32]byte{}, false, err
 	case deleted != 0:
-		return 0, false, fmt.Errorf("%w: the instance was deleted", store.Conflict)
+		return 0, [32]byte{}, false, fmt.Errorf("%w: the instance was deleted", store.Conflict)
 	}
-	return uint64(generation), bytes.Equal(has, want), nil
+	var reg store.Registration
+	if err := json.Unmarshal(has, &reg); err != nil {
+		return 0, [32]byte{}, false, errors.New("sqlstore: a registration is damaged")
+	}
+	return uint64(generation), reg.OwnerKey, bytes.Equal(has, want), nil
 }
 
 // claim makes launch claims those of an instance, for ever.
@@ -251,6 +276,13 @@ func statusOf(q querier, tenant string, id [16]byte) (store.Status, error) {
 		}
 		return store.Status{}, err
 	}
+	if status.Registration.OwnerKey != [32]byte{} {
+		all, err := orders(q, instanceKey{tenant, id}, status.Registration)
+		if err != nil {
+			return store.Status{}, err
+		}
+		status.State = all.State()
+	}
 	err = q.each("SELECT purpose, digest FROM purposes WHERE tenant = ? AND instance = ? ORDER BY purpose", []any{tenant, id[:]}, func(r scanner) error {
 		var purpose string
 		var digest []byte
@@ -294,6 +326,10 @@ func (s *Store) Instances(ctx context.Context, tenant string) ([][16]byte, error
 // Delete implements [store.Owner].
 func (s *Store) Delete(ctx context.Context, tenant string, id [16]byte) error {
 	return s.own(ctx, tenant, func(t *tx) error {
+		order, err := t.ordered(ctx, teebroker.OrderDelete, tenant, id, "", [32]byte{})
+		if err != nil {
+			return err
+		}
 		generation, err := t.change(tenant, id)
 		if err != nil {
 			return err
@@ -304,6 +340,7 @@ func (s *Store) Delete(ctx context.Context, tenant string, id [16]byte) error {
 		for _, q := range []string{
 			"DELETE FROM purposes WHERE tenant = ? AND instance = ?",
 			"DELETE FROM epoch_blobs WHERE tenant = ? AND instance = ?",
+			"DELETE FROM orders WHERE tenant = ? AND instance = ?",
 			"DELETE FROM instance_policies WHERE tenant = ? AND instance = ?",
 			"UPDATE authorizations SET state = 2 WHERE tenant = ? AND instance = ?",
 			"UPDATE releases SET sealed = NULL, confirm_key = NULL WHERE tenant = ? AND instance = ?",
@@ -315,7 +352,7 @@ func (s *Store) Delete(ctx context.Context, tenant string, id [16]byte) error {
 		if err := t.supersedeEKs(tenant, id); err != nil {
 			return err
 		}
-		_, err = t.act(tenant, store.KindDelete, store.Act{Instance: id, Generation: generation})
+		_, err = t.act(tenant, store.KindDelete, store.Act{Instance: id, Generation: generation, Order: order.Digest()})
 		return err
 	})
 }
@@ -325,11 +362,15 @@ func (s *Store) PutSecret(ctx context.Context, tenant string, id [16]byte, purpo
 	if err := errors.Join(store.CheckPurpose(purpose), store.CheckSecret(value)); err != nil {
 		return err
 	}
-	sealed, err := s.seal(ctx, value, "purposes.secret", tenant, id[:], []byte(purpose))
+	key, err := s.ownerKey(ctx, tenant, id)
 	if err != nil {
 		return err
 	}
-	return s.put(ctx, tenant, id, purpose, store.KindSecret, [32]byte{}, sealed, nil, nil, nil)
+	sealed, err := s.seal(ctx, value, "purposes.secret", tenant, secretPlace(id, purpose, key)...)
+	if err != nil {
+		return err
+	}
+	return s.put(ctx, tenant, id, purpose, put{kind: store.KindSecret, act: teebroker.OrderSecret, secret: sealed, owner: key})
 }
 
 // PutBlob implements [store.Owner].
@@ -337,7 +378,7 @@ func (s *Store) PutBlob(ctx context.Context, tenant string, id [16]byte, purpose
 	if err := errors.Join(store.CheckPurpose(purpose), store.CheckBlob(digest, wrapped)); err != nil {
 		return err
 	}
-	return s.put(ctx, tenant, id, purpose, store.KindBlob, digest, nil, digest[:], bytes.Clone(wrapped), nil)
+	return s.put(ctx, tenant, id, purpose, put{kind: store.KindBlob, act: teebroker.OrderBlob, digest: digest, wrapped: bytes.Clone(wrapped)})
 }
 
 // ReplaceBlob implements [store.Owner].
@@ -345,7 +386,7 @@ func (s *Store) ReplaceBlob(ctx context.Context, tenant string, id [16]byte, pur
 	if err := errors.Join(store.CheckPurpose(purpose), store.CheckBlob(digest, wrapped)); err != nil {
 		return err
 	}
-	return s.put(ctx, tenant, id, purpose, store.KindBlob, digest, nil, digest[:], bytes.Clone(wrapped), old[:])
+	return s.put(ctx, tenant, id, purpose, put{kind: store.KindBlob, act: teebroker.OrderBlob, digest: digest, wrapped: bytes.Clone(wrapped), old: &old})
 }
 
 // current returns a Conflict unless the blob of a purpose is the one called want.
@@ -358,25 +399,52 @@ func (t *tx) current(tenant string, id [16]byte, purpose string, want []byte) er
 	return err
 }
 
-func (s *Store) put(ctx context.Context, tenant string, id [16]byte, purpose string, kind teebroker.Kind, of [32]byte, secret, digest, wrapped, old []byte) error {
+// put is what a purpose gets: a secret, or a blob.
+type put struct {
+	kind    teebroker.Kind
+	act     teebroker.OrderAct
+	secret  []byte   // sealed
+	owner   [32]byte // key that the secret is sealed for
+	digest  [32]byte // of the blob
+	wrapped []byte
+	old     *[32]byte // the blob that it takes the place of, if not any
+}
+
+func (s *Store) put(ctx context.Context, tenant string, id [16]byte, purpose string, p put) error {
 	return s.own(ctx, tenant, func(t *tx) error {
+		order, err := t.ordered(ctx, p.act, tenant, id, purpose, p.digest)
+		if err != nil {
+			return err
+		}
 		generation, err := t.change(tenant, id)
 		if err == nil {
 			err = t.noEpochs(tenant, id, purpose)
 		}
-		if err == nil && old != nil {
-			err = t.current(tenant, id, purpose, old)
+		if err == nil && p.old != nil {
+			err = t.current(tenant, id, purpose, p.old[:])
+		}
+		if err == nil && p.secret != nil && order.Issuer != p.owner {
+			err = fmt.Errorf("%w: the owner key was changed meanwhile", store.Conflict)
 		}
 		if err != nil {
+			return err
+		}
+		var digest []byte
+		if p.secret == nil {
+			digest = p.digest[:]
+			if err := t.keepOrder(tenant, id, store.SubjectBlob(purpose), order); err != nil {
+				return err
+			}
+		} else if _, err := t.exec("DELETE FROM orders WHERE tenant = ? AND instance = ? AND subject = ?", tenant, id[:], store.SubjectBlob(purpose)); err != nil {
 			return err
 		}
 		_, err = t.exec(`INSERT INTO purposes (tenant, instance, purpose, secret, digest, wrapped, epoch) VALUES (?, ?, ?, ?, ?, ?, 0)
 ON CONFLICT (tenant, instance, purpose) DO UPDATE SET secret = excluded.secret, digest = excluded.digest, wrapped = excluded.wrapped, epoch = excluded.epoch`,
-			tenant, id[:], purpose, null(secret), null(digest), null(wrapped))
+			tenant, id[:], purpose, null(p.secret), null(digest), null(p.wrapped))
 		if err != nil {
 			return err
 		}
-		_, err = t.act(tenant, kind, store.Act{Instance: id, Generation: generation, Purpose: purpose, Digest: of})
+		_, err = t.act(tenant, p.kind, store.Act{Instance: id, Generation: generation, Purpose: purpose, Digest: p.digest, Order: order.Digest()})
 		return err
 	})
 }

@@ -218,4 +218,19 @@ CREATE INDEX identities_agent_id ON identities (tenant, agent_id) WHERE agent_id
 `, `
 ALTER TABLE releases ADD COLUMN pcr BYTES; -- what a PCR has that shows it: of purposes with epochs
 CREATE INDEX releases_by_pcr ON releases (pcr) WHERE pcr IS NOT NULL;
+`, `
+CREATE TABLE order_ids ( -- that were used; for ever
+  tenant NAME NOT NULL,
+  id     BYTES NOT NULL,
+  PRIMARY KEY (tenant, id)
+) TABLE_END;
+
+CREATE TABLE orders ( -- section 6 of the protocol; signed, so that they need no MAC
+  tenant   NAME NOT NULL,
+  instance BYTES NOT NULL, -- zeros for policies
+  subject  NAME NOT NULL,  -- what it is for, see store.SubjectRegistration
+  token    BYTES NOT NULL,
+  body     BYTES,
+  PRIMARY KEY (tenant, instance, subject)
+) TABLE_END;
 `}
