@@ -107,6 +107,11 @@ var checks = []struct {
 	{"identity race", identityRace},
 	{"identity tenants", identityTenants},
 	{"epoch shown", epochShown},
+	{"orders", orders},
+	{"order once", orderOnce},
+	{"orders stored", ordersStored},
+	{"owner keys", ownerKeys},
+	{"shared policy", sharedPolicy},
 }
 
 // failer is what a check needs of a testing.TB.
