@@ -51,6 +51,11 @@ type Blob struct {
 	// Policy is the [teebroker.PolicyDigest] of the only policies under which
 	// the broker may unwrap, or zero for whatever is registered at the time.
 	Policy [32]byte
+
+	// Owner is the owner key of the instance, [teebroker.OrderKey], or zero if it
+	// has none. The blob then opens for no instance without this key, whatever the
+	// database of the broker says.
+	Owner [32]byte
 }
 
 // ErrBlob is wrapped when a Blob or a secret can't be meant. If there is no key
@@ -77,7 +82,7 @@ func Wrap(b Blob, secret []byte) (keywrap.Wrapped, error) {
 	}
 	w, err := keywrap.Wrap(key.Recipient(), keywrap.Header{
 		By: keywrap.ByOwner, KeyID: key.ID, Tenant: b.Tenant, Instance: b.Instance, Image: b.Image,
-		Purpose: b.Purpose, Epoch: b.Epoch, Policy: b.Policy,
+		Purpose: b.Purpose, Epoch: b.Epoch, Policy: b.Policy, Owner: b.Owner,
 	}, secret)
 	if err != nil {
 		return keywrap.Wrapped{}, fmt.Errorf("%w: %w", ErrBlob, err)
