@@ -1,6 +1,7 @@
 package vtpm
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
@@ -25,6 +26,23 @@ func AgentID(ek crypto.PublicKey) (string, error) {
 	sum := sha256.Sum256(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
 	return hex.EncodeToString(sum[:]), nil
 }
+
+// HashEK returns the [AgentID] for the TPMT_PUBLIC of an EK, which has to be of template
+// L-1 or L-2.
+func HashEK(area []byte) (string, error) {
+	ek, err := parseArea(area)
+	if err != nil {
+		return "", err
+	}
+	if err := ek.checkEK(); err != nil {
+		return "", err
+	}
+	return AgentID(ek.Key)
+}
+
+// Area returns the TPMT_PUBLIC of p, of which the bytes count: its SHA-256 names an EK
+// in the records of a broker.
+func (p Public) Area() []byte { return bytes.Clone(p.area) }
 
 // Numbers in front of a credential blob, as tpm2-tools and Keylime have them.
 const (

@@ -103,3 +103,24 @@ func ExampleVouched() {
 	// unlinked <nil>
 	// vtpm: extraData: not-bound
 }
+
+func ExampleHashEK() {
+	d := vtpmtest.NewTPM(vtpmtest.ECC, nil, nil)
+	ek, err := vtpm.ParsePublic(d.EK())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	hashed, err := vtpm.HashEK(ek.Area())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	id, err := vtpm.AgentID(d.EKKey())
+	fmt.Println(len(hashed), hashed == id, err)
+	_, err = vtpm.HashEK(ek.Area()[1:])
+	fmt.Println(err != nil)
+	// Output:
+	// 64 true <nil>
+	// true
+}

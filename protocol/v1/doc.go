@@ -26,6 +26,8 @@ const (
 	PathInstances = "/broker/v1/instances"
 	PathPolicies  = "/broker/v1/policies"
 	PathRecord    = "/broker/v1/record"
+	PathEK        = "/broker/v1/ek"
+	PathAgents    = "/broker/v1/agents"
 	PathHealth    = "/healthz"
 	PathReady     = "/readyz"
 	PathMetrics   = "/metrics"

@@ -29,8 +29,8 @@ func FuzzBodies(f *testing.F) {
 	})
 	s, err4 := v1.New(v1.Config{
 		Broker: broker, Allow: v1.Suites(), Owner: state, Tenants: state, Keys: broker.KeysDocument,
-		Verify:    &v1.VerifyConfig{Verifier: verifier(), Issuer: issuer, Nonces: state},
-		Explain:   &v1.ExplainConfig{Verifier: verifier(), Decoders: decoders()},
+		Verify:  &v1.VerifyConfig{Verifier: verifier(), Issuer: issuer, Nonces: state},
+		Explain: &v1.ExplainConfig{Verifier: verifier(), Decoders: decoders()}, Identities: &v1.IdentityConfig{Identities: state, AgentID: agentID},
 		PerSource: v1.Rate{Burst: 1}, Time: start,
 	})
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
@@ -47,6 +47,7 @@ func FuzzBodies(f *testing.F) {
 			`{"policies":["prod"],"launch":{"own":true},"suites":["HPKE-X25519"]}`,
 			`{"purposes":["disk"],"not_after":"2026-11-01T13:00:00Z"}`,
 			`{"digest":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE","wrapped":{"protected":"AA","enc":"AA","ciphertext":"AA"}}`,
+			`{"agent":"a","public":"AQ"}`,
 			`{"v":1,"bindings":["AQ"],"evidence":{"format":"snp-report","raw":"e30"}}`,
 		} {
 			f.Add(uint8(i), []byte(body))
@@ -55,7 +56,7 @@ func FuzzBodies(f *testing.F) {
 	id := strictjson.UUID(instance).String()
 	f.Fuzz(func(t *testing.T, i uint8, body []byte) {
 		r := routes[int(i)%len(routes)]
-		path := strings.NewReplacer("{uuid}", id, "{id}", id, "{name}", "prod", "{purpose...}", "disk").Replace(r.Path)
+		path := strings.NewReplacer("{uuid}", id, "{id}", id, "{name}", "prod", "{purpose...}", "disk", "{digest}", strings.Repeat("a1", 32), "{agent}", "a").Replace(r.Path)
 		for _, token := range []string{"", acmeToken} {
 			req := httptest.NewRequestWithContext(t.Context(), r.Method, path, bytes.NewReader(body))
 			if token != "" {

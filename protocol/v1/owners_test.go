@@ -2,6 +2,7 @@ package v1_test
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
@@ -76,9 +77,9 @@ func public() []string {
 // credentials of a tenant, whatever else he shows.
 func TestRoutesNeedCredentials(t *testing.T) {
 	o := newOwned(t, nil)
-	owners := 0
+	owners, ek := 0, [32]byte{1}
 	for _, r := range o.server.Routes() {
-		path := strings.NewReplacer("{uuid}", strictjson.UUID(instance).String(), "{id}", strictjson.UUID(instance).String(), "{name}", "prod", "{purpose...}", "disk").Replace(r.Path)
+		path := strings.NewReplacer("{uuid}", strictjson.UUID(instance).String(), "{id}", strictjson.UUID(instance).String(), "{name}", "prod", "{purpose...}", "disk", "{digest}", hex.EncodeToString(ek[:]), "{agent}", "agent-1").Replace(r.Path)
 		if slices.Contains(public(), r.Method+" "+r.Path) {
 			if r.Owner {
 				t.Errorf("%s %s is closed", r.Method, r.Path)
@@ -118,7 +119,9 @@ func TestRoutesNeedCredentials(t *testing.T) {
 func TestTenantsShareNothing(t *testing.T) {
 	o := newOwned(t, nil)
 	o.provision()
-	a := o.authorize()
+	a, ek := o.authorize(), o.bound().EK
+	_, err := o.acme.RegisterAgent(t.Context(), ek, v1.AgentRegistration{Agent: "agent-1"})
+	o.check(err)
 	before := o.snapshot()
 	body := map[string]string{
 		"PUT " + v1.PathInstances + "/{uuid}":                       `{"policies":["prod"],"launch":{"own":true},"suites":["HPKE-X25519"]}`,
@@ -127,6 +130,7 @@ func TestTenantsShareNothing(t *testing.T) {
 		"PUT " + v1.PathInstances + "/{uuid}/blobs/{purpose...}":    `{"digest":"` + b64(bytes.Repeat([]byte{1}, 32)) + `"}`,
 		"PUT " + v1.PathPolicies + "/{name}":                        string(document("prod", "mine")),
 		"POST " + v1.PathPolicies + "/{name}/explain":               string(document("prod", "mine")),
+		"PUT " + v1.PathEK + "/{digest}/agent":                      `{"agent":"agent-2"}`,
 		"POST " + v1.PathInstances + "/{uuid}/rewrap/{purpose...}":  "",
 		"DELETE " + v1.PathInstances + "/{uuid}/authorizations/{i}": "",
 	}
@@ -139,7 +143,7 @@ func TestTenantsShareNothing(t *testing.T) {
 			continue
 		}
 		name := r.Method + " " + r.Path
-		path := strings.NewReplacer("{uuid}", strictjson.UUID(instance).String(), "{id}", a.ID.String(), "{name}", "prod", "{purpose...}", "disk").Replace(r.Path)
+		path := strings.NewReplacer("{uuid}", strictjson.UUID(instance).String(), "{id}", a.ID.String(), "{name}", "prod", "{purpose...}", "disk", "{digest}", hex.EncodeToString(ek[:]), "{agent}", "agent-1").Replace(r.Path)
 		req, err := http.NewRequestWithContext(t.Context(), r.Method, o.http.URL+path, strings.NewReader(body[name]))
 		o.check(err)
 		req.Header.Set("Authorization", "Bearer "+otherToken)
@@ -169,8 +173,9 @@ func (o *owned) snapshot() string {
 	names, err4 := o.acme.Policies(o.Context())
 	ids, err5 := o.acme.Instances(o.Context())
 	record, err6 := o.acme.Record(o.Context(), teebroker.Decisions, 0)
-	o.check(errors.Join(err1, err2, err3, err4, err5, err6))
-	b, err := json.Marshal([]any{i, as, string(doc), names, ids, record})
+	eks, err7 := o.sql.EKs(o.Context(), "acme", instance)
+	o.check(errors.Join(err1, err2, err3, err4, err5, err6, err7))
+	b, err := json.Marshal([]any{i, as, string(doc), names, ids, record, eks})
 	o.check(err)
 	return string(b)
 }

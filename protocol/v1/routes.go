@@ -61,6 +61,7 @@ func (s *Server) table() []route {
 	}
 	if s.cfg.Owner != nil {
 		t = append(t, s.ownerTable()...)
+		t = append(t, s.identityTable()...)
 	}
 	return t
 }

@@ -45,6 +45,10 @@ type Config struct {
 	Verify  *VerifyConfig  // verification only
 	Explain *ExplainConfig // what would change under another policy
 
+	// Identities is what owners are told of the TPMs of their guests. It needs Owner
+	// and Broker.
+	Identities *IdentityConfig
+
 	// PerSource limits requests by source address, before anything is read of
 	// them. Buffered is how many bytes of bodies are in memory at a time, beyond the
 	// first 32 KiB of each; more are told unavailable. Concurrent is how many requests are worked on at once,
@@ -132,6 +136,9 @@ func New(cfg Config) (*Server, error) {
 
 // prepare completes the parts that have a Config of their own.
 func (s *Server) prepare() error {
+	if err := s.cfg.Identities.complete(s.cfg); err != nil {
+		return err
+	}
 	if s.cfg.Verify != nil {
 		v, err := s.cfg.Verify.complete()
 		if err != nil {

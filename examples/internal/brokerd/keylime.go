@@ -34,7 +34,7 @@ func (b *broker) serveKeylime(o Options, verifiers evidence.Verifiers, keys *key
 		return nil, err
 	}
 	h, err := keylime.New(keylime.Config{
-		Verifier: verifiers, Policies: policies, Tokens: tokens, Audience: "teebroker/verify",
+		Verifier: verifiers, Policies: policies, TPM: &keylime.TPM{AKs: activated{b.db}}, Tokens: tokens, Audience: "teebroker/verify",
 		Failed: func(r *http.Request, err error) { b.refused(r, "", err) },
 	})
 	if err != nil {

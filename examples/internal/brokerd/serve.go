@@ -218,8 +218,8 @@ func (b *broker) finish(ctx context.Context, o Options, verifiers evidence.Verif
 	b.server, err = v1.New(v1.Config{
 		Broker: b.engine, Allow: v1.Suites(), Keys: b.engine.KeysDocument,
 		Owner: b.db, Tenants: b.db, Operator: policies,
-		Verify:    &v1.VerifyConfig{Verifier: verifiers, Issuer: verification, Nonces: b.db},
-		Explain:   &v1.ExplainConfig{Verifier: verifiers, Decoders: Decoders()},
+		Verify:  &v1.VerifyConfig{Verifier: verifiers, Issuer: verification, Nonces: b.db},
+		Explain: &v1.ExplainConfig{Verifier: verifiers, Decoders: Decoders()}, Identities: b.identities(),
 		PerSource: v1.Rate{Burst: 2000, Every: 5 * time.Millisecond}, // a host's guests may share its address
 		Ready:     b.db.ready, Observe: b.observe,
 	})
