@@ -1,16 +1,20 @@
 package kbs_test
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha512"
 	"encoding/json"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
-	"strings"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -43,24 +47,30 @@ func BenchmarkHandshake(b *testing.B) {
 			b.Cleanup(server.Close)
 			// What guests do is done before; each asks for one more challenge
 			// over the wire, and uses the one that its evidence has.
-			guests, bodies := make([]*client, b.N), make([]string, b.N)
-			for i := range guests {
-				guests[i] = newClient(w, tt.svsm)
-				guests[i].auth()
-				body, err := json.Marshal(guests[i].body())
+			requests := make([][3][]byte, b.N)
+			for i := range requests {
+				c := newClient(w, tt.svsm)
+				c.auth()
+				body, err := json.Marshal(c.body())
 				w.check(err)
-				bodies[i] = string(body)
+				requests[i] = [3][]byte{
+					c.request("auth", `{"version":"0.4.0","tee":"snp","extra-params":""}`),
+					c.request("attest", string(body)), c.request("resource/"+kbs.Alias, ""),
+				}
 			}
 			var next atomic.Int64
 			b.ReportAllocs()
 			b.ResetTimer()
 			b.RunParallel(func(pb *testing.PB) {
+				conn := dial(b, server)
+				defer conn.Close() //nolint:errcheck // nothing is left to be said
 				for pb.Next() {
-					i := next.Add(1) - 1
-					post(b, server, guests[i], "auth", `{"version":"0.4.0","tee":"snp","extra-params":""}`)
-					post(b, server, guests[i], "attest", bodies[i])
-					if got := post(b, server, guests[i], "resource/"+kbs.Alias, ""); !strings.Contains(got, "ciphertext") {
-						b.Error(got)
+					var got []byte
+					for _, request := range requests[next.Add(1)-1] {
+						got = conn.ask(b, request)
+					}
+					if !bytes.Contains(got, []byte("ciphertext")) {
+						b.Errorf("%s", got)
 						return
 					}
 				}
@@ -79,23 +89,61 @@ func (w *world) uses(isSVSM bool, n int) {
 	w.check(w.Authorize(w.Context(), a))
 }
 
-func post(b *testing.B, server *httptest.Server, c *client, path, body string) string {
+// A wire is a connection that requests are written to as they were made before, so
+// that what guests take is not measured with what the broker takes.
+type wire struct {
+	net.Conn
+	in *bufio.Reader
+}
+
+func dial(b *testing.B, server *httptest.Server) wire {
+	conn, err := new(net.Dialer).DialContext(context.Background(), "tcp", server.Listener.Addr().String())
+	if err != nil {
+		b.Fatal(err)
+	}
+	return wire{conn, bufio.NewReader(conn)}
+}
+
+// ask writes a request and returns the body of the answer, which has to be 200.
+func (w wire) ask(b *testing.B, request []byte) []byte {
+	if _, err := w.Write(request); err != nil {
+		b.Fatal(err)
+	}
+	size := -1
+	for {
+		line, err := w.in.ReadSlice('\n')
+		if err != nil {
+			b.Fatal(err)
+		}
+		if len(line) <= len("\r\n") {
+			break
+		}
+		if value, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
+			if size, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if size < 0 && bytes.HasPrefix(line, []byte("HTTP/1.1 ")) && !bytes.HasPrefix(line, []byte("HTTP/1.1 200")) {
+			b.Fatalf("%s", line)
+		}
+	}
+	if size < 0 {
+		b.Fatal("an answer of no length")
+	}
+	body := make([]byte, size)
+	if _, err := io.ReadFull(w.in, body); err != nil {
+		b.Fatal(err)
+	}
+	return body
+}
+
+// request returns the bytes of a request of c.
+func (c *client) request(path, body string) []byte {
 	method := http.MethodPost
 	if body == "" {
 		method = http.MethodGet
 	}
-	r, err := http.NewRequestWithContext(context.Background(), method, server.URL+"/kbs/v0/"+path, strings.NewReader(body))
-	c.check(err)
-	r.Header.Set("Cookie", c.cookie)
-	answer, err := server.Client().Do(r)
-	c.check(err)
-	defer answer.Body.Close() //nolint:errcheck // read whole
-	got, err := io.ReadAll(answer.Body)
-	c.check(err)
-	if answer.StatusCode != http.StatusOK {
-		b.Errorf("%s: %d %s", path, answer.StatusCode, got)
-	}
-	return string(got)
+	return fmt.Appendf(nil, "%s /kbs/v0/%s HTTP/1.1\r\nHost: broker\r\nCookie: %s\r\nContent-Length: %d\r\n\r\n%s", method, path, c.cookie, len(body), body)
 }
 
 func BenchmarkHandshakeFloor(b *testing.B) {
