@@ -213,12 +213,12 @@ func (s *service) request(ctx context.Context, g *guest.Session) ([]byte, error)
 
 // audit follows the record as the owner gets it.
 func (s *service) audit(ctx context.Context) error {
-	es, err := s.owner.Record(ctx, teebroker.Decisions, 0)
+	r, err := s.owner.Record(ctx, teebroker.Decisions, 0)
 	if err != nil {
 		return err
 	}
 	releases, last := 0, [32]byte{}
-	for i, e := range es {
+	for i, e := range r.Entries {
 		full := store.RecordEntry{
 			Entry:      teebroker.Entry{Chain: e.Chain, Tenant: tenant, Kind: e.Kind, Body: e.Body},
 			Generation: e.Generation, Seq: e.Seq, Time: time.UnixMilli(e.Time), Previous: e.Previous,

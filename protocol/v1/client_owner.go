@@ -136,12 +136,10 @@ func (c *Client) Explain(ctx context.Context, name string, document []byte) (Exp
 	return e, nil
 }
 
-// Record returns up to 1000 entries of a chain with Seq above after.
-func (c *Client) Record(ctx context.Context, chain teebroker.Chain, after uint64) ([]RecordEntry, error) {
-	var j struct {
-		Tenant  string        `json:"tenant"`
-		Entries []RecordEntry `json:"entries"`
-	}
-	err := c.call(ctx, http.MethodGet, fmt.Sprintf("%s?chain=%s&after=%d", PathRecord, chain, after), nil, &j)
-	return j.Entries, err
+// Record returns up to 1000 entries of a chain with Seq above after, and the newest
+// checkpoints. Nothing of them is verified.
+func (c *Client) Record(ctx context.Context, chain teebroker.Chain, after uint64) (Record, error) {
+	var r Record
+	err := c.call(ctx, http.MethodGet, fmt.Sprintf("%s?chain=%s&after=%d", PathRecord, chain, after), nil, &r)
+	return r, err
 }

@@ -77,12 +77,23 @@ func (s *Server) health(*call) (answer, error) {
 
 // ready answers whether requests can be answered. What is missing, the log says.
 func (s *Server) ready(c *call) (answer, error) {
+	if err := s.stopped(); err != nil {
+		return answer{}, &httpError{code: teebroker.Unavailable, title: "nothing is released: the record is not the one that was seen", cause: err}
+	}
 	if s.cfg.Ready != nil {
 		if err := s.cfg.Ready(c.Context()); err != nil {
 			return answer{}, unavailable("not ready", err)
 		}
 	}
 	return answer{http.StatusOK, "text/plain; charset=utf-8", []byte("ready\n")}, nil
+}
+
+// stopped returns why nothing is released, or nil.
+func (s *Server) stopped() error {
+	if s.cfg.Checkpoints == nil {
+		return nil
+	}
+	return s.cfg.Checkpoints.Stopped()
 }
 
 // encode answers with v as JSON.

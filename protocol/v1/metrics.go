@@ -99,5 +99,14 @@ func (k series) compare(l series) int {
 }
 
 func (s *Server) writeMetrics(*call) (answer, error) {
-	return answer{http.StatusOK, "text/plain; version=0.0.4; charset=utf-8", s.metrics.text()}, nil
+	text := s.metrics.text()
+	if s.cfg.Checkpoints != nil {
+		stopped := 0
+		if s.stopped() != nil {
+			stopped = 1
+		}
+		text = fmt.Appendf(text, "# HELP teebroker_stopped 1 if nothing is released, because the record is not the one that was seen or can't be kept.\n"+
+			"# TYPE teebroker_stopped gauge\nteebroker_stopped %d\n", stopped)
+	}
+	return answer{http.StatusOK, "text/plain; version=0.0.4; charset=utf-8", text}, nil
 }

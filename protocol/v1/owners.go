@@ -60,6 +60,14 @@ type RecordEntry struct {
 	Hash       strictjson.Digest `json:"hash"`
 }
 
+// Record is a part of a chain, and where the broker says that the record of the
+// tenant is.
+type Record struct {
+	Tenant      string        `json:"tenant"`
+	Entries     []RecordEntry `json:"entries"`
+	Checkpoints []string      `json:"checkpoints"` // the newest of each chain that has entries, see teebroker.VerifyCheckpoint
+}
+
 // blobJSON registers a wrapped blob: its digest, and the blob if the broker shall
 // keep a copy.
 type blobJSON struct {
@@ -378,11 +386,20 @@ func (s *Server) record(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, ownerError(err)
 	}
-	list := make([]RecordEntry, len(es))
+	r := Record{Tenant: c.tenant, Entries: make([]RecordEntry, len(es)), Checkpoints: []string{}}
 	for i, e := range es {
-		list[i] = RecordEntry{e.Chain, e.Generation, e.Seq, e.Time.UnixMilli(), e.Kind, e.Body, e.Previous, e.Hash}
+		r.Entries[i] = RecordEntry{e.Chain, e.Generation, e.Seq, e.Time.UnixMilli(), e.Kind, e.Body, e.Previous, e.Hash}
 	}
-	return encode(map[string]any{"tenant": c.tenant, "entries": list})
+	if s.cfg.Checkpoints != nil {
+		tokens, err := s.cfg.Checkpoints.Newest(c.Context(), c.tenant)
+		if err != nil {
+			return answer{}, unavailable("checkpoints", err)
+		}
+		for _, token := range tokens {
+			r.Checkpoints = append(r.Checkpoints, string(token))
+		}
+	}
+	return encode(r)
 }
 
 func recordQuery(c *call) (chain teebroker.Chain, after uint64, limit int, err error) {

@@ -49,9 +49,9 @@ func TestRelease(t *testing.T) {
 		t.Errorf("%+v, %v", as, err)
 	}
 	kinds := func(chain teebroker.Chain) (ks []teebroker.Kind) {
-		es, err := o.acme.Record(t.Context(), chain, 0)
+		r, err := o.acme.Record(t.Context(), chain, 0)
 		o.check(err)
-		for _, e := range es {
+		for _, e := range r.Entries {
 			ks = append(ks, e.Kind)
 		}
 		return ks

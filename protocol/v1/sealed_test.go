@@ -173,7 +173,7 @@ func TestSealedRetries(t *testing.T) {
 	if bytes.Equal(answers[0], answers[1]) {
 		t.Error("two answers under one IV")
 	}
-	if es, err := o.acme.Record(t.Context(), teebroker.Decisions, 0); err != nil || len(es) == 0 || es[len(es)-1].Kind != teebroker.KindRelease {
+	if r, err := o.acme.Record(t.Context(), teebroker.Decisions, 0); err != nil || len(r.Entries) == 0 || r.Entries[len(r.Entries)-1].Kind != teebroker.KindRelease {
 		t.Errorf("what was asked again is in the record: %v", err)
 	}
 }

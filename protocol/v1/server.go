@@ -42,6 +42,10 @@ type Config struct {
 	// that has them not, or otherwise, gets them with its next registration.
 	Operator []OperatorPolicy
 
+	// Checkpoints signs where the record is, for owners, and knows whether anything
+	// may be released: usually a checkpoint.Keeper. If nil, there are none.
+	Checkpoints Checkpoints
+
 	Verify  *VerifyConfig  // verification only
 	Explain *ExplainConfig // what would change under another policy
 
@@ -63,6 +67,16 @@ type Config struct {
 	Ready   func(context.Context) error // whether stores and tokens are there; if nil, they are
 	Observe func(Event)                 // is told of every request, before its answer is sent; may be nil
 	Time    func() time.Time            // for limits and durations; if nil, time.Now
+}
+
+// Checkpoints has the checkpoints of a record. It is safe for concurrent use.
+type Checkpoints interface {
+	// Newest returns the newest checkpoints of a tenant, one for each chain, as
+	// they were signed.
+	Newest(ctx context.Context, tenant string) ([][]byte, error)
+
+	// Stopped returns why nothing is released, or nil.
+	Stopped() error
 }
 
 // OperatorPolicy is a policy document and what it is called in every tenant.

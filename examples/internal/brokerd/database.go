@@ -16,6 +16,7 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib"
 	_ "modernc.org/sqlite"
 
+	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/cca"
 	"github.com/teebroker/teebroker/policy"
 	"github.com/teebroker/teebroker/protocol/kbs"
@@ -29,6 +30,39 @@ import (
 type database struct {
 	*sqlstore.Store
 	db, read *sql.DB // the same with PostgreSQL
+
+	path string      // of SQLite
+	file os.FileInfo // that was opened
+}
+
+// errReplaced means that another file was put in the place of the one that is open:
+// what is written goes nowhere.
+var errReplaced = errors.New("-db: the file was replaced under the broker; start it again")
+
+// standing is a Witness of a database that has to be under its name.
+type standing struct {
+	store.Witness
+	db *database
+}
+
+// Seen implements [store.Witness].
+func (s standing) Seen(tenant string, c teebroker.Chain) (store.Mark, error) {
+	if err := s.db.there(); err != nil {
+		return store.Mark{}, err
+	}
+	return s.Witness.Seen(tenant, c)
+}
+
+// there returns an error unless the file that is open is still under its name.
+func (d *database) there() error {
+	if d.file == nil {
+		return nil
+	}
+	now, err := os.Stat(d.path)
+	if err != nil || !os.SameFile(now, d.file) {
+		return errReplaced
+	}
+	return nil
 }
 
 // Decoders are the formats that policies may speak of.
@@ -45,9 +79,9 @@ func Decoders() policy.Decoders {
 
 // openDatabase opens the database, and makes the file of one of SQLite so that
 // nobody else can read it.
-func openDatabase(ctx context.Context, dsn string, cipher store.Cipher, simulated bool) (*database, error) {
+func openDatabase(ctx context.Context, dsn string, cipher store.Cipher, simulated bool, witness store.Witness) (*database, error) {
 	d := &database{}
-	cfg := sqlstore.Config{Cipher: cipher, Decoders: Decoders(), Simulated: simulated}
+	cfg := sqlstore.Config{Cipher: cipher, Decoders: Decoders(), Simulated: simulated, Witness: witness}
 	var err error
 	if postgres(dsn) {
 		cfg.Dialect = sqlstore.PostgreSQL
@@ -65,6 +99,16 @@ func openDatabase(ctx context.Context, dsn string, cipher store.Cipher, simulate
 		return nil, opening(dsn, err)
 	}
 	cfg.DB, cfg.Read = d.db, d.read
+	if cfg.Dialect == sqlstore.SQLite {
+		d.path = dsn
+		if d.file, err = os.Stat(dsn); err != nil {
+			d.closeDB()
+			return nil, opening(dsn, err)
+		}
+		if witness != nil {
+			cfg.Witness = standing{witness, d}
+		}
+	}
 	if d.Store, err = sqlstore.Open(ctx, cfg); err != nil {
 		d.closeDB()
 		return nil, fmt.Errorf("-db: %w", err)
@@ -143,7 +187,9 @@ func (d *database) close() {
 }
 
 // ready returns nil if the database answers.
-func (d *database) ready(ctx context.Context) error { return d.read.PingContext(ctx) }
+func (d *database) ready(ctx context.Context) error {
+	return errors.Join(d.there(), d.read.PingContext(ctx))
+}
 
 // tenants returns every tenant there is, sorted.
 func (d *database) tenants(ctx context.Context) ([]string, error) {

@@ -30,6 +30,8 @@ type Options struct {
 	TLSCert        string
 	TLSKey         string
 	OwnerTokenFile string
+	Checkpoints    string // folder
+	AllowMissing   bool   // begin without checkpoints that were made
 	TrustSimulated string // folder
 	AllowSample    bool
 
@@ -78,6 +80,8 @@ func setupServe(fs *flag.FlagSet) cli.Action {
 	fs.StringVar(&o.TLSCert, "tls-cert", "", "certificate chain of the server, `PEM`")
 	fs.StringVar(&o.TLSKey, "tls-key", "", "its private key, `PEM`")
 	fs.StringVar(&o.OwnerTokenFile, "owner-token-file", "", "token of tenant \"default\" in this `FILE`, made if it isn't there")
+	fs.StringVar(&o.Checkpoints, "checkpoints", "", "keep signed checkpoints of the record in the folder `DIR`, not where the database is kept by somebody else (default checkpoints, beside the key file)")
+	fs.BoolVar(&o.AllowMissing, "allow-missing-checkpoints", false, "begin where -checkpoints has none, though some were made: nobody knows then whether the database is an older one")
 	fs.StringVar(&o.TrustSimulated, "trust-simulated", "", "trust the simulated platforms in the folder `DIR`, on a database that is for that only")
 	fs.BoolVar(&o.AllowSample, "allow-sample-evidence-unsafe", false, "take \"sample\" evidence, which nothing signed, from KBS clients; with -trust-simulated only")
 	return func(args []string, stdout io.Writer) (bool, error) {

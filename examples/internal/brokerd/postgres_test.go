@@ -74,8 +74,8 @@ func TestServePostgres(t *testing.T) {
 	}
 	a, err1 := first.Record(t.Context(), teebroker.Decisions, 0)
 	b, err2 := second.Record(t.Context(), teebroker.Decisions, 0)
-	if err := errors.Join(err1, err2); err != nil || len(a) != 4 || len(b) != 4 || a[3].Hash != b[3].Hash {
-		t.Errorf("%d and %d entries, %v", len(a), len(b), err)
+	if err := errors.Join(err1, err2); err != nil || len(a.Entries) != 4 || len(b.Entries) != 4 || a.Entries[3].Hash != b.Entries[3].Hash {
+		t.Errorf("%d and %d entries, %v", len(a.Entries), len(b.Entries), err)
 	}
 	stop()
 	if err := first.Ready(t.Context()); err != nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/teebroker/teebroker/protocol/kbs"
 	v1 "github.com/teebroker/teebroker/protocol/v1"
 	"github.com/teebroker/teebroker/store"
+	"github.com/teebroker/teebroker/store/checkpoint"
 )
 
 // Budgets of guests whose evidence was accepted, and how long things may take.
@@ -45,6 +46,7 @@ type broker struct {
 	server   *v1.Server
 	handler  http.Handler
 	cache    *collateral.Cache // or nil
+	keeper   *checkpoint.Keeper
 	log      *slog.Logger
 	software bool // attestation keys that can be copied
 }
@@ -143,7 +145,7 @@ func (b *broker) assemble(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	if b.db, err = openDatabase(ctx, b.files.db, cipher, o.TrustSimulated != ""); err != nil {
+	if err := b.openRecord(ctx, o, keys, cipher); err != nil {
 		return err
 	}
 	release, err := nonce.NewHMAC(nonce.Config{Key: keys.NonceKey(), Generation: b.db.Generation()})
@@ -221,7 +223,7 @@ func (b *broker) finish(ctx context.Context, o Options, verifiers evidence.Verif
 		Verify:  &v1.VerifyConfig{Verifier: verifiers, Issuer: verification, Nonces: b.db},
 		Explain: &v1.ExplainConfig{Verifier: verifiers, Decoders: Decoders()}, Identities: b.identities(),
 		PerSource: v1.Rate{Burst: 2000, Every: 5 * time.Millisecond}, // a host's guests may share its address
-		Ready:     b.db.ready, Observe: b.observe,
+		Ready:     b.db.ready, Observe: b.observe, Checkpoints: b.keeper,
 	})
 	return err
 }
@@ -293,7 +295,10 @@ func serve(ctx context.Context, l net.Listener, b *broker) error {
 	background, end := context.WithCancel(ctx)
 	var refreshing sync.WaitGroup
 	refreshing.Go(func() { b.refresh(background) })
+	open, stopLooking := context.WithCancel(context.WithoutCancel(ctx)) // until the last answer
+	refreshing.Go(func() { b.look(open) })
 	defer refreshing.Wait()
+	defer stopLooking()
 	defer end()
 	failed := make(chan error, 1)
 	go func() { failed <- s.Serve(l) }()

@@ -25,20 +25,15 @@ import (
 
 // files are where the parts of the state are.
 type files struct {
-	dir, db, keys, token, id string
+	dir, db, keys, token, id, checkpoints string
 }
 
 // stateDir returns the state directory of this user, and makes it.
 func stateDir(simulated bool) (string, error) {
-	dir := os.Getenv("XDG_STATE_HOME")
-	if !filepath.IsAbs(dir) { // as the XDG specification says
-		home, err := os.UserHomeDir()
-		if err != nil {
-			return "", fmt.Errorf("no state directory: set XDG_STATE_HOME, or -db, -attestation-key and -owner-token-file: %w", err)
-		}
-		dir = filepath.Join(home, ".local", "state")
+	dir, err := cli.StateDir()
+	if err != nil {
+		return "", fmt.Errorf("%w, or -db, -attestation-key and -owner-token-file", err)
 	}
-	dir = filepath.Join(dir, "teebroker")
 	if simulated {
 		dir = filepath.Join(dir, "simulated")
 	}
@@ -66,6 +61,9 @@ func (o Options) files() (files, error) {
 	}
 	if o.OwnerTokenFile != "" {
 		f.token = o.OwnerTokenFile
+	}
+	if f.checkpoints = o.Checkpoints; f.checkpoints == "" {
+		f.checkpoints = filepath.Join(filepath.Dir(f.keys), "checkpoints")
 	}
 	return f, nil
 }

@@ -30,7 +30,7 @@ func (o Options) suggest(f files, url string) string {
 		line("\nIt trusts genuine hardware only. To try it without any, stop it and start:\n\n  %sbroker serve -trust-simulated sim", o.Commands)
 	}
 	line("\nIn another terminal, as owner of the tenant \"default\":\n")
-	line("  export TEEBROKER_URL=%s TEEBROKER_OWNER_TOKEN_FILE=%s", quote(url), quote(f.token))
+	line("  export TEEBROKER_URL=%s TEEBROKER_OWNER_TOKEN_FILE=%s TEEBROKER_IDENTITY_FILE=%s", quote(url), quote(f.token), quote(f.id))
 	simulate := "-tee snp"
 	if o.TrustSimulated != "" {
 		simulate += " -simulate " + quote(absolute(o.TrustSimulated))

@@ -94,7 +94,7 @@ func (o tenantOptions) run(ctx context.Context, act string, stdout io.Writer) er
 	if err != nil {
 		return err
 	}
-	d, err := openDatabase(ctx, f.db, cipher, o.simulated)
+	d, err := openDatabase(ctx, f.db, cipher, o.simulated, nil)
 	if err != nil {
 		return err
 	}

@@ -31,6 +31,20 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
+// StateDir returns where the programs keep what they have to remember of this user.
+// It need not be there.
+func StateDir() (string, error) {
+	dir := os.Getenv("XDG_STATE_HOME")
+	if !filepath.IsAbs(dir) { // as the XDG specification says
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", fmt.Errorf("no state directory: %w: set XDG_STATE_HOME", err)
+		}
+		dir = filepath.Join(home, ".local", "state")
+	}
+	return filepath.Join(dir, "teebroker"), nil
+}
+
 // ReadBrokerID returns the broker id in a file: 32 bytes in base64url.
 func ReadBrokerID(path string) ([32]byte, error) {
 	b, err := ReadFile(path, 4<<10)

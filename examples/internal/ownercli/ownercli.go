@@ -136,6 +136,12 @@ type result struct {
 	page func(*cli.Page)
 }
 
+// no is a result that is not a yes.
+type no struct{ result }
+
+// Error implements error.
+func (*no) Error() string { return "no" }
+
 // line is the result of what has nothing to tell but that it was done.
 func line(format string, a ...any) result {
 	text := fmt.Sprintf(format, a...)
@@ -157,6 +163,10 @@ func (s *service) command(do func(ctx context.Context, c *v1.Client) (result, er
 		var refusal *v1.Problem
 		if errors.As(err, &refusal) && (refusal.Status < 500 || refusal.Status == http.StatusNotImplemented) {
 			return false, s.print(stdout, refused(refusal))
+		}
+		var answer *no
+		if errors.As(err, &answer) {
+			return false, s.print(stdout, answer.result)
 		}
 		if err != nil {
 			return false, err

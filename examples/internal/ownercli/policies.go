@@ -10,11 +10,9 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/examples/internal/cli"
 	"github.com/teebroker/teebroker/policy"
 	v1 "github.com/teebroker/teebroker/protocol/v1"
-	"github.com/teebroker/teebroker/store"
 )
 
 const aboutPut = `
@@ -167,84 +165,4 @@ func verdict(accepted bool) string {
 		return "accepted"
 	}
 	return "refused"
-}
-
-const aboutRecord = `
-Print the record of the tenant, after checking that no entry is missing or changed.
-
-Compare the last hash with the one of last time: a record that was cut looks whole.
-
-  owner record
-  owner record -chain refusals -after 120 -json`
-
-func recordCommand() cli.Command {
-	return cli.Command{Name: "owner record", About: aboutRecord, Env: env, Setup: func(fs *flag.FlagSet) cli.Action {
-		s := serviceFlags(fs)
-		chain := fs.String("chain", string(teebroker.Decisions), "decisions or refusals")
-		after := fs.Uint64("after", 0, "entries after this number")
-		return s.command(func(ctx context.Context, c *v1.Client) (result, error) {
-			var all []v1.RecordEntry
-			for from := *after; ; {
-				es, err := c.Record(ctx, teebroker.Chain(*chain), from)
-				if err != nil {
-					return result{}, err
-				}
-				if len(es) == 0 {
-					break
-				}
-				all, from = append(all, es...), es[len(es)-1].Seq
-			}
-			if err := checkRecord(s.tenant, teebroker.Chain(*chain), *after, all); err != nil {
-				return result{}, err
-			}
-			return result{map[string]any{"entries": append([]v1.RecordEntry{}, all...)}, func(p *cli.Page) { printRecord(p, all) }}, nil
-		})
-	}}
-}
-
-// checkRecord returns an error unless es are the entries after the one called after,
-// in a chain of tenant.
-func checkRecord(tenant string, chain teebroker.Chain, after uint64, es []v1.RecordEntry) error {
-	var last v1.RecordEntry
-	for i, e := range es {
-		full := store.RecordEntry{
-			Entry:      teebroker.Entry{Chain: e.Chain, Tenant: tenant, Kind: e.Kind, Body: e.Body},
-			Generation: e.Generation, Seq: e.Seq, Time: time.UnixMilli(e.Time), Previous: e.Previous,
-		}
-		switch {
-		case e.Chain != chain || e.Seq != after+uint64(i)+1:
-			return fmt.Errorf("entry %d is not the one after %d", e.Seq, after+uint64(i))
-		case i > 0 && e.Previous != last.Hash || e.Seq == 1 && e.Previous != [32]byte{}:
-			return fmt.Errorf("entry %d does not follow the one before", e.Seq)
-		case store.EntryHash(full) != e.Hash:
-			return fmt.Errorf("entry %d was changed", e.Seq)
-		}
-		last = e
-	}
-	return nil
-}
-
-func printRecord(p *cli.Page, es []v1.RecordEntry) {
-	var rows [][]cli.Cell
-	for _, e := range es {
-		style := cli.Plain
-		switch e.Kind {
-		case teebroker.KindRelease, teebroker.KindRedelivery:
-			style = cli.Good
-		case teebroker.KindRefusal:
-			style = cli.Bad
-		}
-		rows = append(rows, []cli.Cell{
-			{Text: strconv.FormatUint(e.Seq, 10)},
-			{Text: time.UnixMilli(e.Time).Local().Format(time.DateTime), Style: cli.Dim},
-			{Text: string(e.Kind), Style: style},
-			{Text: string(e.Body)},
-		})
-	}
-	p.Line(cli.Cell{Text: "whole", Style: cli.Good}, cli.Cell{Text: fmt.Sprintf("%d entries", len(es))})
-	p.Table("Record", rows)
-	if len(es) > 0 {
-		p.Line()
-		p.Line(cli.Cell{Text: fmt.Sprintf("last hash %x", es[len(es)-1].Hash), Style: cli.Dim})
-	}
 }
