@@ -83,16 +83,20 @@ func (b *Broker) outcome(ctx context.Context, id [32]byte, purpose string) (Resp
 // redeem spends the nonce of p for p. It is durable when redeem returns nil,
 // and nothing undoes it.
 func (b *Broker) redeem(ctx context.Context, p *presented) error {
-	expiry, err := b.cfg.Issuer.Open(p.req.Profile, p.req.Nonce)
+	return b.spend(ctx, p.req.Profile, p.req.Nonce, p.id)
+}
+
+func (b *Broker) spend(ctx context.Context, p nonce.Profile, n nonce.Nonce, request [32]byte) error {
+	expiry, err := b.cfg.Issuer.Open(p, n)
 	if err == nil {
-		err = b.cfg.Nonces.Redeem(ctx, p.req.Nonce, p.id, expiry)
+		err = b.cfg.Nonces.Redeem(ctx, n, request, expiry)
 	}
-	var n nonce.Error
+	var spent nonce.Error
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &n):
-		return fmt.Errorf("teebroker: %w", Refusal(n))
+	case errors.As(err, &spent):
+		return fmt.Errorf("teebroker: %w", Refusal(spent))
 	}
 	return unavailable("nonce", err)
 }
@@ -103,12 +107,18 @@ func (b *Broker) redeem(ctx context.Context, p *presented) error {
 // commit may have happened and be the outcome. Nor is RateLimited, which is over
 // soon: who Fetches is to come back.
 func (b *Broker) refused(ctx context.Context, p *presented, purpose string, err error) error {
+	return b.refuse(ctx, p.req.Tenant, refusalBody{
+		Request: p.id, Profile: p.req.Profile, Instance: p.req.Instance, Purpose: purpose, Key: p.req.Recipient.Thumbprint(),
+	}, err)
+}
+
+func (b *Broker) refuse(ctx context.Context, tenant string, r refusalBody, err error) error {
 	code := word(err)
 	if code == string(Unavailable) || code == string(RateLimited) {
 		return err
 	}
-	if e, fault := refusalEntry(p, purpose, err); fault == nil {
-		_ = b.cfg.Ledger.Refuse(ctx, p.id, purpose, code, e)
+	if e, fault := r.entry(tenant, err); fault == nil {
+		_ = b.cfg.Ledger.Refuse(ctx, r.Request, r.Purpose, code, e)
 	}
 	return err
 }
@@ -137,20 +147,31 @@ func (b *Broker) verify(ctx context.Context, p *presented) ([]*evidence.Verified
 // sound returns an error unless v, with its Layers, is a full result for ev in
 // which no check was left out and that rests on no simulated root.
 func (b *Broker) sound(ev evidence.Evidence, v *evidence.Verified) error {
-	switch {
-	case v == nil || v.Format != ev.Format || v.Claims == nil || v.Root == [32]byte{} || len(v.Layers) != len(ev.Layers):
+	if v == nil || v.Format != ev.Format || len(v.Layers) != len(ev.Layers) {
 		return unavailable("verifier", errors.New("an incomplete result"))
-	case !v.Bound:
-		return &evidence.Error{Format: ev.Format, Reason: evidence.NotBound}
-	case len(v.Skipped) > 0:
-		return fmt.Errorf("%w: checks left out: %v", Denied, v.Skipped)
-	case !b.cfg.SimulatedState && slices.Contains(b.cfg.SimulatedRoots, v.Root):
-		return fmt.Errorf("%w: simulated root", Denied)
+	}
+	if err := b.full(v); err != nil {
+		return err
 	}
 	for i, l := range v.Layers {
 		if err := b.sound(ev.Layers[i], l); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// full is sound of v itself, whatever it is a result for.
+func (b *Broker) full(v *evidence.Verified) error {
+	switch {
+	case v == nil || v.Claims == nil || v.Root == [32]byte{}:
+		return unavailable("verifier", errors.New("an incomplete result"))
+	case !v.Bound:
+		return &evidence.Error{Format: v.Format, Reason: evidence.NotBound}
+	case len(v.Skipped) > 0:
+		return fmt.Errorf("%w: checks left out: %v", Denied, v.Skipped)
+	case !b.cfg.SimulatedState && slices.Contains(b.cfg.SimulatedRoots, v.Root):
+		return fmt.Errorf("%w: simulated root", Denied)
 	}
 	return nil
 }

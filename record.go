@@ -44,11 +44,10 @@ type refusalBody struct {
 // maxDetail bounds what one refused request can add to the record.
 const maxDetail = 1024
 
-func refusalEntry(p *presented, purpose string, refusal error) (Entry, error) {
+// entry returns r as the entry of a refusal.
+func (r refusalBody) entry(tenant string, refusal error) (Entry, error) {
 	detail := refusal.Error()
-	body, err := json.Marshal(refusalBody{
-		Code: word(refusal), Detail: detail[:min(len(detail), maxDetail)], Request: p.id, Profile: p.req.Profile,
-		Instance: p.req.Instance, Purpose: purpose, Key: p.req.Recipient.Thumbprint(),
-	})
-	return Entry{Refusals, p.req.Tenant, KindRefusal, body}, err
+	r.Code, r.Detail = word(refusal), detail[:min(len(detail), maxDetail)]
+	body, err := json.Marshal(r)
+	return Entry{Refusals, tenant, KindRefusal, body}, err
 }

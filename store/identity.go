@@ -106,12 +106,13 @@ type Sighting struct {
 // Bound is an EK that a report vouches for, and an AK that was shown to be in its
 // TPM.
 type Bound struct {
-	Tenant   string
-	Instance [16]byte // that the report was accepted as
-	Public   []byte   // TPMT_PUBLIC of the EK
-	AgentID  string   // see Identity
-	AK       []byte   // Name
-	Seen     Sighting
+	Tenant     string
+	Instance   [16]byte // that the report was accepted as
+	Generation uint64   // of the instance, then
+	Public     []byte   // TPMT_PUBLIC of the EK
+	AgentID    string   // see Identity
+	AK         []byte   // Name
+	Seen       Sighting
 }
 
 // Agent is who registers. Public and AgentID are of the EK, and are kept if they
@@ -149,7 +150,8 @@ type Identities interface {
 	// Bind makes b.AK one of the AKs of the EK that b.Public is, at once a
 	// sighting. The EK becomes that of the instance: if the instance has another
 	// live one, that is superseded if AllowEphemeralVTPM of the instance is set, and
-	// else both are held. An instance that is not there is NotFound.
+	// else both are held. An instance that is not there is NotFound, and one that
+	// its owner has changed since b.Generation is teebroker.NotAuthorized.
 	Bind(ctx context.Context, b Bound) (Identity, error)
 
 	// See is a sighting of an EK by a quote that was verified.

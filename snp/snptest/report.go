@@ -3,6 +3,7 @@ package snptest
 import (
 	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/asn1"
 	"encoding/binary"
@@ -22,6 +23,10 @@ type Guest struct {
 	Policy      snp.GuestPolicy // if zero, 0x30000
 	Version     uint32          // if zero, 5; versions without a layout get the nearest
 	Key         snp.KeyKind     // if zero, VCEK
+
+	// ReportID is what the firmware calls this launch. If zero, it is made of the
+	// chip, Measurement and HostData: every report of a Guest has the same.
+	ReportID [32]byte
 
 	// What an ID block says. An AuthorKey also sets AUTHOR_KEY_EN.
 	GuestSVN          uint32
@@ -65,6 +70,13 @@ func (g Guest) withDefaults() Guest {
 	return g
 }
 
+func (c *Chip) reportID(g Guest) []byte {
+	if g.ReportID == [32]byte{} {
+		g.ReportID = sha256.Sum256(slices.Concat(c.id[:], g.Measurement[:], g.HostData[:]))
+	}
+	return g.ReportID[:]
+}
+
 // layOut returns the unsigned report: 56860, table 23.
 func (c *Chip) layOut(g Guest, data evidence.Binding) []byte {
 	r := make(report, abi.ReportSize)
@@ -82,7 +94,7 @@ func (c *Chip) layOut(g Guest, data evidence.Binding) []byte {
 	r.put(abi.HostData, g.HostData[:])
 	r.put(abi.IDKeyDigest, g.IDKey[:])
 	r.put(abi.AuthorKeyDigest, g.AuthorKey[:])
-	rand.Read(r[abi.ReportID:abi.ReportIDMA])
+	r.put(abi.ReportID, c.reportID(g))
 	r.put(abi.ReportIDMA, slices.Repeat([]byte{0xFF}, abi.ReportedTCB-abi.ReportIDMA)) // no migration agent
 	c.layOutTCBs(r)
 	if g.Version >= abi.VersionCPUID {

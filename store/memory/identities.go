@@ -104,14 +104,17 @@ func (s *Store) Bind(ctx context.Context, b store.Bound) (store.Identity, error)
 		return store.Identity{}, err
 	}
 	k := id{b.Tenant, b.Instance}
-	if _, ok := s.instances[k]; !ok {
+	switch inst, ok := s.instances[k]; {
+	case !ok:
 		return store.Identity{}, store.NotFound
+	case inst.Generation != b.Generation:
+		return store.Identity{}, teebroker.NotAuthorized
 	}
 	c, err := s.view(k, b.EK(), now).Bind(b)
 	if err != nil {
 		return store.Identity{}, err
 	}
-	return s.keepEK(b.Tenant, c, now, store.KindIdentity, store.Act{AK: slices.Clone(b.AK)})
+	return s.keepEK(b.Tenant, c, now, store.KindIdentity, store.Act{Generation: b.Generation, AK: slices.Clone(b.AK)})
 }
 
 // See implements [store.Identities].

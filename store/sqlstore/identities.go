@@ -259,9 +259,15 @@ func (s *Store) Bind(ctx context.Context, b store.Bound) (store.Identity, error)
 	}
 	b.Public, b.AK, b.Seen = bytes.Clone(b.Public), bytes.Clone(b.AK), b.Seen.Clone()
 	k := instanceKey{b.Tenant, b.Instance}
-	return s.onEK(ctx, k, b.EK(), store.KindIdentity, store.Act{AK: b.AK}, func(t *tx, v identity.View) (identity.Change, error) {
-		if err := t.there(k); err != nil {
+	return s.onEK(ctx, k, b.EK(), store.KindIdentity, store.Act{Generation: b.Generation, AK: b.AK}, func(t *tx, v identity.View) (identity.Change, error) {
+		if err := t.lock([]*job{{locks: []instanceKey{k}}}); err != nil {
 			return identity.Change{}, err
+		}
+		switch generation, ok := t.instances[k]; {
+		case !ok:
+			return identity.Change{}, store.NotFound
+		case generation != b.Generation:
+			return identity.Change{}, teebroker.NotAuthorized
 		}
 		return v.Bind(b)
 	})

@@ -20,6 +20,17 @@ func akOf(n byte) []byte { return append([]byte{0, 0x0b}, bytes.Repeat([]byte{n}
 
 func hashOf(n byte) string { return fmt.Sprintf("%064x", n) }
 
+// bind is Bind as the instance is now.
+func (w *world) bind(b store.Bound) (store.Identity, error) {
+	w.Helper()
+	status, err := w.Status(w.ctx, b.Tenant, b.Instance)
+	if err != nil && !errors.Is(err, store.NotFound) {
+		w.check(err)
+	}
+	b.Generation = status.Generation
+	return w.Bind(w.ctx, b)
+}
+
 // tpm is an EK with an AK, seen on a chip after so many resets.
 func tpm(n, ak, chip byte, resets uint32) store.Bound {
 	return store.Bound{
@@ -73,18 +84,18 @@ func identities(w *world) {
 	} {
 		b := tpm(1, 1, 1, 1)
 		edit(&b)
-		w.want(what, second(w.Bind(w.ctx, b)), store.Invalid)
+		w.want(what, second(w.bind(b)), store.Invalid)
 	}
 	nobody := tpm(1, 1, 1, 1)
 	nobody.Instance = [16]byte{9}
-	w.want("of nobody", second(w.Bind(w.ctx, nobody)), store.NotFound)
+	w.want("of nobody", second(w.bind(nobody)), store.NotFound)
 	w.want("seen before it is bound", second(w.See(w.ctx, tenant, ekOf(1), tpm(1, 1, 1, 1).Seen)), store.NotFound)
 	w.want("live before it is bound", second(w.Live(w.ctx, tenant, instance)), store.NotFound)
 	w.want("by nothing", second(w.ByAgent(w.ctx, tenant, "")), store.NotFound)
 	w.activated(1, 1, false)
 
 	made := w.time()
-	x, err := w.Bind(w.ctx, tpm(1, 1, 1, 1))
+	x, err := w.bind(tpm(1, 1, 1, 1))
 	w.check(err)
 	if x.State != store.IdentityLive || x.EK != ekOf(1) || x.AgentID != hashOf(1) || !x.Made.Equal(made) || x.Seen == nil || x.Seen.ResetCount != 1 || !x.Has(akOf(1)) {
 		w.Errorf("bound: %+v", x)
@@ -112,8 +123,11 @@ func identities(w *world) {
 	w.activated(1, 2, false)
 	w.activated(2, 1, false)
 
+	before := tpm(1, 3, 1, 1)
+	before.Generation = w.generation() + 1
+	w.want("of another generation", second(w.Bind(w.ctx, before)), teebroker.NotAuthorized)
 	w.pass(time.Minute)
-	if x, err = w.Bind(w.ctx, tpm(1, 2, 1, 1)); err != nil || len(x.AKs) != 2 || !x.Made.Equal(made) {
+	if x, err = w.bind(tpm(1, 2, 1, 1)); err != nil || len(x.AKs) != 2 || !x.Made.Equal(made) {
 		w.Errorf("another AK: %+v, %v", x, err)
 	}
 	w.activated(1, 1, true)
@@ -156,7 +170,7 @@ func identityConfirm(w *world) {
 	if err != nil || x.EK != ekOf(1) || x.Release != r.Release || x.Epoch != 2 || x.Public != nil || x.Seen != nil || x.Placed {
 		w.Errorf("%+v, %v", x, err)
 	}
-	w.check(second(w.Bind(w.ctx, tpm(1, 1, 1, 5))))
+	w.check(second(w.bind(tpm(1, 1, 1, 5))))
 	w.check(second(w.RegisterAgent(w.ctx, tenant, ekOf(1), store.Agent{ID: "a"})))
 	w.check(second(w.confirmEK(r.Release, 2, 1, ekOf(1))))
 	if x, err = w.Live(w.ctx, tenant, instance); err != nil || !x.Placed || x.Release != r.Release || x.AgentID != hashOf(1) || x.Registered.IsZero() {
@@ -200,9 +214,9 @@ func identityHeld(w *world) {
 	w.check(second(w.Begin(w.ctx, tenant, instance, "second", store.EpochStart{Mode: "boot", Blob: teebroker.Blob{Digest: [32]byte{1}, Epoch: 1}})))
 	w.check(second(w.Begin(w.ctx, tenant, instance, "third", store.EpochStart{Mode: "boot", Blob: teebroker.Blob{Digest: [32]byte{2}, Epoch: 1}})))
 	w.check(second(w.Retire(w.ctx, tenant, instance, "third")))
-	w.check(second(w.Bind(w.ctx, tpm(1, 1, 1, 5))))
+	w.check(second(w.bind(tpm(1, 1, 1, 5))))
 	w.want("resumed what is live", second(w.ResumeEK(w.ctx, tenant, instance, ekOf(1))), store.Conflict)
-	w.want("on another chip", second(w.Bind(w.ctx, tpm(1, 2, 2, 5))), teebroker.Held)
+	w.want("on another chip", second(w.bind(tpm(1, 2, 2, 5))), teebroker.Held)
 	w.activated(1, 1, false)
 	w.activated(1, 2, false)
 	for purpose, want := range map[string]string{vtpm: "HELD", "second": "HELD", "third": "RETIRED"} {
@@ -212,8 +226,8 @@ func identityHeld(w *world) {
 	}
 	entries := len(w.all(tenant, teebroker.Decisions))
 	for what, f := range map[string]func() error{
-		"bind":     func() error { return second(w.Bind(w.ctx, tpm(1, 1, 1, 5))) },
-		"another":  func() error { return second(w.Bind(w.ctx, tpm(2, 1, 1, 1))) },
+		"bind":     func() error { return second(w.bind(tpm(1, 1, 1, 5))) },
+		"another":  func() error { return second(w.bind(tpm(2, 1, 1, 1))) },
 		"see":      func() error { return second(w.See(w.ctx, tenant, ekOf(1), tpm(1, 1, 1, 5).Seen)) },
 		"register": func() error { return second(w.RegisterAgent(w.ctx, tenant, ekOf(1), store.Agent{ID: "a"})) },
 		"live":     func() error { return second(w.Live(w.ctx, tenant, instance)) },
@@ -237,7 +251,7 @@ func identityHeld(w *world) {
 	if got := es[len(es)-1]; got.Kind != store.KindResume || !bytes.Contains(got.Body, []byte(`"ek":`)) {
 		w.Errorf("recorded: %s %s", got.Kind, got.Body)
 	}
-	w.check(second(w.Bind(w.ctx, tpm(1, 1, 3, 0))))
+	w.check(second(w.bind(tpm(1, 1, 3, 0))))
 	w.activated(1, 1, true)
 	if s := w.epoch(); s.State != "HELD" {
 		w.Errorf("epochs: %s", s.State)
@@ -252,14 +266,14 @@ func identityHeld(w *world) {
 func identityPlaces(w *world) {
 	w.owned()
 	resume := func() { w.check(second(w.ResumeEK(w.ctx, tenant, instance, ekOf(1)))) }
-	w.check(second(w.Bind(w.ctx, tpm(1, 1, 1, 5))))
-	w.check(second(w.Bind(w.ctx, tpm(1, 1, 2, 6)))) // a start elsewhere
+	w.check(second(w.bind(tpm(1, 1, 1, 5))))
+	w.check(second(w.bind(tpm(1, 1, 2, 6)))) // a start elsewhere
 	w.want("the start before", second(w.See(w.ctx, tenant, ekOf(1), tpm(1, 1, 1, 5).Seen)), teebroker.Held)
 	if x, err := w.ByEK(w.ctx, tenant, ekOf(1)); err != nil || x.Why != store.Backwards {
 		w.Errorf("%+v, %v", x, err)
 	}
 	resume()
-	w.check(second(w.Bind(w.ctx, tpm(1, 1, 1, 5))))
+	w.check(second(w.bind(tpm(1, 1, 1, 5))))
 	w.want("in another guest", second(w.See(w.ctx, tenant, ekOf(1), store.Sighting{Chip: []byte{1}, Run: []byte{7}, ResetCount: 5, Clock: 1000})), teebroker.Held)
 	resume()
 	// The same EK in another instance holds both.
@@ -269,11 +283,11 @@ func identityPlaces(w *world) {
 	w.register(tenant, second2, r)
 	b := tpm(2, 1, 1, 1)
 	b.Instance = second2
-	w.check(second(w.Bind(w.ctx, b)))
-	w.check(second(w.Bind(w.ctx, tpm(1, 1, 1, 5))))
+	w.check(second(w.bind(b)))
+	w.check(second(w.bind(tpm(1, 1, 1, 5))))
 	b = tpm(1, 1, 1, 5)
 	b.Instance = second2
-	w.want("in another instance", second(w.Bind(w.ctx, b)), teebroker.Held)
+	w.want("in another instance", second(w.bind(b)), teebroker.Held)
 	for n := range byte(2) {
 		if w.state(n+1) != store.IdentityHeld {
 			w.Errorf("EK %d is %s", n+1, w.state(n+1))
@@ -295,7 +309,7 @@ func identityEphemeral(w *world) {
 		w.Fatalf("%+v", status.Registration)
 	}
 	for n := byte(1); n <= 3; n++ {
-		w.check(second(w.Bind(w.ctx, tpm(n, n, n, 1))))
+		w.check(second(w.bind(tpm(n, n, n, 1))))
 		w.pass(time.Second)
 	}
 	w.activated(1, 1, false)
@@ -305,7 +319,7 @@ func identityEphemeral(w *world) {
 		w.Errorf("%d: %+v, %v", len(all), all, err)
 	}
 	for what, err := range map[string]error{
-		"bind":     second(w.Bind(w.ctx, tpm(1, 1, 1, 2))),
+		"bind":     second(w.bind(tpm(1, 1, 1, 2))),
 		"see":      second(w.See(w.ctx, tenant, ekOf(1), tpm(1, 1, 1, 2).Seen)),
 		"register": second(w.RegisterAgent(w.ctx, tenant, ekOf(1), store.Agent{ID: "a"})),
 	} {
@@ -316,7 +330,7 @@ func identityEphemeral(w *world) {
 	}
 	// Without the setting the TPM keeps its EK from now on.
 	w.register(tenant, instance, registration())
-	w.want("another EK", second(w.Bind(w.ctx, tpm(4, 1, 1, 1))), teebroker.Held)
+	w.want("another EK", second(w.bind(tpm(4, 1, 1, 1))), teebroker.Held)
 	if w.state(3) != store.IdentityHeld || w.state(4) != store.IdentityHeld || w.state(1) != store.IdentitySuperseded {
 		w.Errorf("%s, %s, %s", w.state(3), w.state(4), w.state(1))
 	}
@@ -328,7 +342,7 @@ func identityAgent(w *world) {
 	r := registration()
 	r.AllowEphemeralVTPM = true
 	w.register(tenant, instance, r)
-	w.check(second(w.Bind(w.ctx, tpm(1, 1, 1, 1))))
+	w.check(second(w.bind(tpm(1, 1, 1, 1))))
 	for what, a := range map[string]store.Agent{
 		"nothing": {}, "a space": {ID: "a b"}, "too long": {ID: string(bytes.Repeat([]byte("a"), store.MaxAgent+1))},
 		"another key": {ID: "a", Public: []byte{2}, AgentID: hashOf(2)}, "half a key": {ID: "a", Public: []byte{1}},
@@ -348,7 +362,7 @@ func identityAgent(w *world) {
 			w.Errorf("%s: %+v, %v", by, x, err)
 		}
 	}
-	w.check(second(w.Bind(w.ctx, tpm(2, 1, 1, 1))))
+	w.check(second(w.bind(tpm(2, 1, 1, 1))))
 	w.want("an agent of before", second(w.RegisterAgent(w.ctx, tenant, ekOf(2), store.Agent{ID: "agent-1"})), store.Conflict)
 	if x, err := w.RegisterAgent(w.ctx, tenant, ekOf(2), store.Agent{ID: hashOf(2)}); err != nil || x.Agent != hashOf(2) {
 		w.Errorf("%+v, %v", x, err)
@@ -367,7 +381,7 @@ func identityRace(w *world) {
 	r.AllowEphemeralVTPM = true
 	w.register(tenant, instance, r)
 	const n = 8
-	w.check(second(w.Bind(w.ctx, tpm(1, 1, 1, 1))))
+	w.check(second(w.bind(tpm(1, 1, 1, 1))))
 	var won atomic.Int64
 	together(n, func(i int) {
 		switch _, err := w.RegisterAgent(w.ctx, tenant, ekOf(1), store.Agent{ID: "agent"}); {
@@ -381,7 +395,7 @@ func identityRace(w *world) {
 		w.Errorf("registered %d times", won.Load())
 	}
 	together(n, func(i int) {
-		if _, err := w.Bind(w.ctx, tpm(byte(10+i), 1, 1, 1)); err != nil {
+		if _, err := w.bind(tpm(byte(10+i), 1, 1, 1)); err != nil {
 			w.Errorf("bind: %v", err)
 		}
 	})
@@ -402,7 +416,7 @@ func identityRace(w *world) {
 	together(2, func(i int) {
 		b := tpm(byte(30+i), 1, 1, 1)
 		b.Instance = [16]byte{3}
-		if _, err := w.Bind(w.ctx, b); errors.Is(err, teebroker.Held) {
+		if _, err := w.bind(b); errors.Is(err, teebroker.Held) {
 			held.Add(1)
 		} else {
 			w.want("bind", err, nil)
@@ -417,7 +431,7 @@ func identityRace(w *world) {
 // Tenants know nothing of each other's TPMs, whose EKs may be the same.
 func identityTenants(w *world) {
 	w.owned(tenant, other)
-	w.check(second(w.Bind(w.ctx, tpm(1, 1, 1, 5))))
+	w.check(second(w.bind(tpm(1, 1, 1, 5))))
 	for what, err := range map[string]error{
 		"EK":       second(w.ByEK(w.ctx, other, ekOf(1))),
 		"agent":    second(w.ByAgent(w.ctx, other, hashOf(1))),
@@ -433,7 +447,7 @@ func identityTenants(w *world) {
 	}
 	b := tpm(1, 2, 2, 1)
 	b.Tenant = other
-	w.check(second(w.Bind(w.ctx, b)))
+	w.check(second(w.bind(b)))
 	w.activated(1, 1, true)
 	w.activated(1, 2, true)
 	w.check(w.Delete(w.ctx, tenant, instance))
