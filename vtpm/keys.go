@@ -36,10 +36,6 @@ func ParseAK(b []byte) (Public, error) {
 	return ak, nil
 }
 
-// Area returns the TPMT_PUBLIC that p is: [Public.Marshal] without the size. An
-// SVSM has it in its manifest, and its SHA-256 is how a confirm names an EK.
-func (p Public) Area() []byte { return bytes.Clone(p.area) }
-
 // VerifyQuote returns the quote in raw, see [ParseQuote], if the attestation key p
 // signed it for want, which it has in the forms that a [Verifier] takes. What the
 // PCRs are, and what p is linked to, is left open. Errors wrap an

@@ -18,7 +18,7 @@ import (
 func TestParseKeys(t *testing.T) {
 	tpm := eccTPM()
 	ek, err := vtpm.ParseEK(tpm.EK())
-	if err != nil || !bytes.Equal(ek.Area(), tpm.EK()[2:]) || ek.Name != vtpm.Name("\x00\x0b"+string(sum256(tpm.EK()[2:]))) {
+	if err != nil || ek.Name != vtpm.Name("\x00\x0b"+string(sum256(tpm.EK()[2:]))) {
 		t.Errorf("%x, %v", ek.Name, err)
 	}
 	ek.Area()[0]++
