@@ -46,6 +46,9 @@ type task struct {
 	Now      time.Time
 	Request  []byte
 	At, Late int
+
+	Confirm *teebroker.Confirm // in place of a request
+	MAC     []byte
 }
 
 const ended = "answered"
@@ -66,12 +69,7 @@ func child(ctx context.Context, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	req, err := v1.ParseRequest(k.Request, v1.Suites())
-	if err != nil {
-		return err
-	}
-	s.on()
-	if _, err := r.Answer(ctx, req); err != nil {
+	if err := k.do(ctx, r, s); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, ended)
@@ -79,6 +77,22 @@ func child(ctx context.Context, in io.Reader, out io.Writer) error {
 		select {} // until it dies
 	}
 	return nil
+}
+
+// do is what the child is killed over.
+func (k task) do(ctx context.Context, r *replica, s *steps) error {
+	if k.Confirm != nil {
+		s.on()
+		_, err := r.Broker.Confirm(ctx, *k.Confirm, k.MAC)
+		return err
+	}
+	req, err := v1.ParseRequest(k.Request, v1.Suites())
+	if err != nil {
+		return err
+	}
+	s.on()
+	_, err = r.Answer(ctx, req)
+	return err
 }
 
 // crash is a database whose brokers are killed, one after the other, each at the
@@ -97,9 +111,17 @@ func (c *crash) kill(req teebroker.Request, at, late int) []string {
 	c.Helper()
 	body, err := v1.MarshalRequest(req)
 	check(c, err)
+	return c.killOver(task{Request: body, At: at, Late: late})
+}
+
+// killOver has a child do k and die at a step.
+func (c *crash) killOver(k task) []string {
+	c.Helper()
 	identity, err := x509.MarshalECPrivateKey(c.d.identity)
 	check(c, err)
-	in, err := json.Marshal(task{c.d.dialect, c.d.dsnOfChild(), identity, c.now, body, at, late})
+	k.Dialect, k.DSN, k.Identity, k.Now = c.d.dialect, c.d.dsnOfChild(), identity, c.now
+	at := k.At
+	in, err := json.Marshal(k)
 	check(c, err)
 	exe, err := os.Executable()
 	check(c, err)

@@ -128,6 +128,9 @@ func (d *database) open(ctx context.Context, clock func() time.Time, wrap func(*
 	}
 	engine.Issuer = issuer
 	engine.Nonces, engine.Directory, engine.Secrets, engine.Ledger = r.Store, r.Store, r.Store, r.Store
+	if engine.Wrap, err = wrapKey(); err != nil {
+		return nil, errors.Join(err, r.close())
+	}
 	if wrap != nil {
 		wrap(&engine)
 	}
@@ -136,6 +139,9 @@ func (d *database) open(ctx context.Context, clock func() time.Time, wrap func(*
 	}
 	return r, nil
 }
+
+// wrapKey wraps the keys of epochs.
+func wrapKey() (keywrap.WrapKey, error) { return keywrap.NewWrapKey("wrap-1", [32]byte{2}) }
 
 func (r *replica) connect() (*sql.DB, error) {
 	driver := "pgx"
