@@ -27,6 +27,7 @@ const (
 	PathPolicies  = "/broker/v1/policies"
 	PathRecord    = "/broker/v1/record"
 	PathEK        = "/broker/v1/ek"
+	PathEKRoot    = "/broker/v1/ek-ca"
 	PathAgents    = "/broker/v1/agents"
 	PathHealth    = "/healthz"
 	PathReady     = "/readyz"

@@ -30,7 +30,7 @@ func FuzzBodies(f *testing.F) {
 	s, err4 := v1.New(v1.Config{
 		Broker: broker, Allow: v1.Suites(), Owner: state, Tenants: state, Keys: broker.KeysDocument,
 		Verify:  &v1.VerifyConfig{Verifier: verifier(), Issuer: issuer, Nonces: state},
-		Explain: &v1.ExplainConfig{Verifier: verifier(), Decoders: decoders()}, Identities: &v1.IdentityConfig{Identities: state, AgentID: agentID},
+		Explain: &v1.ExplainConfig{Verifier: verifier(), Decoders: decoders()}, Identities: &v1.IdentityConfig{Identities: state, AgentID: agentID, Certificates: issuers},
 		PerSource: v1.Rate{Burst: 1}, Time: start,
 	})
 	if err := errors.Join(err1, err2, err3, err4); err != nil {

@@ -18,6 +18,11 @@ type IdentityConfig struct {
 	// AgentID returns what a Keylime agent with an EK is called if its uuid is
 	// "hash_ek", of the TPMT_PUBLIC: vtpm.HashEK. Required.
 	AgentID func(public []byte) (string, error)
+
+	// Certificates returns who issues certificates of the EKs of a tenant. If nil,
+	// none are issued. A CA of its own for each tenant keeps each from the TPMs of
+	// others, in whose Keylime the root is trusted.
+	Certificates func(ctx context.Context, tenant string) (EKIssuer, error)
 }
 
 // complete returns an error that names what is missing.

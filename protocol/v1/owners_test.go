@@ -136,7 +136,7 @@ func TestTenantsShareNothing(t *testing.T) {
 	}
 	allowed := map[string]bool{ // what makes or lists something of its own
 		"PUT " + v1.PathPolicies + "/{name}": true, "GET " + v1.PathPolicies + "/{name}": true, "GET " + v1.PathPolicies: true, "GET " + v1.PathInstances: true,
-		"GET " + v1.PathRecord: true, "POST " + v1.PathPolicies + "/{name}/explain": true,
+		"GET " + v1.PathRecord: true, "GET " + v1.PathEKRoot: true, "POST " + v1.PathPolicies + "/{name}/explain": true,
 	}
 	for _, r := range o.server.Routes() {
 		if !r.Owner {

@@ -62,6 +62,7 @@ func (s *Server) table() []route {
 	if s.cfg.Owner != nil {
 		t = append(t, s.ownerTable()...)
 		t = append(t, s.identityTable()...)
+		t = append(t, s.certificateTable()...)
 	}
 	return t
 }

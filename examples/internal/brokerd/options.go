@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/teebroker/teebroker/examples/internal/cli"
 	"github.com/teebroker/teebroker/snp/kds"
@@ -23,6 +24,7 @@ type Options struct {
 	RequireHSM     bool
 	Policies       string // folder
 	VerifyPolicies string // folder
+	EKCertificates time.Duration
 	Collateral     string // folder
 	Fetch          bool
 	KDS, PCS       string // URLs
@@ -72,6 +74,7 @@ func setupServe(fs *flag.FlagSet) cli.Action {
 	fs.BoolVar(&o.RequireHSM, "require-hsm", false, "refuse attestation keys that can be copied")
 	fs.StringVar(&o.Policies, "policy", "", "folder `DIR` of policies NAME.json that every instance of every tenant has first")
 	fs.StringVar(&o.VerifyPolicies, "verify-policy", "", "answer /v2.6/verify/evidence as Keylime does, by the policies NAME.json of the folder `DIR`; default.json is for who names none")
+	fs.DurationVar(&o.EKCertificates, "ek-certificates", 0, "issue owners certificates of the EKs of their guests, which end after this `TIME`, 168h at most; 0 issues none")
 	fs.StringVar(&o.Collateral, "collateral", "", "folder `DIR` with revocation lists, TCB Info and QE identity, read again every ten minutes")
 	fs.BoolVar(&o.Fetch, "fetch", false, "ask AMD's and Intel's services for what -collateral has not, and keep what they answer in the state directory")
 	fs.StringVar(&o.KDS, "kds", "", "with -fetch, ask the key server at `URL` (default "+kds.AMD+")")

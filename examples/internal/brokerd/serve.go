@@ -17,6 +17,7 @@ import (
 	"github.com/teebroker/teebroker/collateral"
 	"github.com/teebroker/teebroker/evidence"
 	"github.com/teebroker/teebroker/examples/internal/cli"
+	"github.com/teebroker/teebroker/keyfile"
 	"github.com/teebroker/teebroker/keywrap"
 	"github.com/teebroker/teebroker/nonce"
 	"github.com/teebroker/teebroker/protocol/kbs"
@@ -176,7 +177,7 @@ func (b *broker) assemble(ctx context.Context, o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := b.finish(ctx, o, verifiers, verification); err != nil {
+	if err := b.finish(ctx, o, keys, verifiers, verification); err != nil {
 		return err
 	}
 	if b.handler, err = b.serveKBS(o, keys); err != nil {
@@ -202,7 +203,7 @@ func wrapKey(key [32]byte) [32]byte {
 }
 
 // finish brings the state up to what the options say, and makes the server.
-func (b *broker) finish(ctx context.Context, o Options, verifiers evidence.Verifiers, verification nonce.Issuer) error {
+func (b *broker) finish(ctx context.Context, o Options, keys *keyfile.File, verifiers evidence.Verifiers, verification nonce.Issuer) error {
 	warning, err := ownerToken(ctx, b.files.token, b.db)
 	switch {
 	case err != nil:
@@ -217,11 +218,15 @@ func (b *broker) finish(ctx context.Context, o Options, verifiers evidence.Verif
 	if err != nil {
 		return err
 	}
+	identities, err := o.identities(b.db, keys)
+	if err != nil {
+		return err
+	}
 	b.server, err = v1.New(v1.Config{
 		Broker: b.engine, Allow: v1.Suites(), Keys: b.engine.KeysDocument,
 		Owner: b.db, Tenants: b.db, Operator: policies,
 		Verify:  &v1.VerifyConfig{Verifier: verifiers, Issuer: verification, Nonces: b.db},
-		Explain: &v1.ExplainConfig{Verifier: verifiers, Decoders: Decoders()}, Identities: b.identities(),
+		Explain: &v1.ExplainConfig{Verifier: verifiers, Decoders: Decoders()}, Identities: identities,
 		PerSource: v1.Rate{Burst: 2000, Every: 5 * time.Millisecond}, // a host's guests may share its address
 		Ready:     b.db.ready, Observe: b.observe, Checkpoints: b.keeper,
 	})
