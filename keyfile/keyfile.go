@@ -10,7 +10,9 @@ package keyfile
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -61,7 +63,8 @@ type key struct {
 }
 
 const (
-	version = 1
+	version  = 1
+	rowLabel = "teebroker/keyfile/row key/v1"
 	maxSize = 1 << 20 // bytes of a file
 	maxKeys = 1024    // of all tenants
 	scalar  = 48      // bytes of a private key on P-384
@@ -155,6 +158,18 @@ func (f *File) EARKey() *ecdsa.PrivateKey { return f.ear }
 
 // CipherKey returns the key that encrypts what a store keeps.
 func (f *File) CipherKey() [32]byte { return f.cipher }
+
+// RowKey returns the key that authenticates the rows of a store. HKDF-SHA256 makes
+// it of the cipher key, under a label of its own: who has one of the two files of a
+// broker, this one, has both keys anyway, and neither says anything of the other.
+func (f *File) RowKey() (key [32]byte, err error) {
+	b, err := hkdf.Key(sha256.New, f.cipher[:], nil, rowLabel, len(key))
+	if err != nil {
+		return key, fmt.Errorf("keyfile: %w", err)
+	}
+	defer clear(b)
+	return [32]byte(b), nil
+}
 
 // NonceKey returns the key that authenticates nonces. Replicas have the same.
 func (f *File) NonceKey() [32]byte { return f.nonce }

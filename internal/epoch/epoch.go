@@ -185,6 +185,18 @@ func (r Row) Resume() (Row, error) {
 	return r, nil
 }
 
+// Restored is r in a database that was put back to an earlier state: held until its
+// owner resumes it, without the release that was pending, since nobody knows what
+// became of that.
+func (r Row) Restored() Row {
+	switch r.Status {
+	case Current, Pending, Held:
+		r.Status, r.Behind = Held, Current
+		r.Next, r.NextBlob, r.Release = 0, strictjson.Digest{}, strictjson.UUID{}
+	}
+	return r
+}
+
 // Recover makes blob the current epoch, under a number of its own. slot is the
 // dead epoch whose key it wraps anew and whose state the next boot opens, or 0
 // for a key that the owner brings with its state. Every release is superseded.

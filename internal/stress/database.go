@@ -103,7 +103,7 @@ func (d *database) open(ctx context.Context, clock func() time.Time, wrap func(*
 		return nil, err
 	}
 	state := sqlstore.Config{
-		Dialect: d.dialect, Cipher: cipher, Decoders: d.platform.decoders,
+		Dialect: d.dialect, Cipher: cipher, RowKey: [32]byte{2}, Decoders: d.platform.decoders,
 		Time: clock, Simulated: true, AllowFailoverAsRestore: true, // a race does not need a standby
 	}
 	engine := teebroker.Config{Verifier: d.platform.verifier, Identity: d.identity, SimulatedState: true, Time: clock}

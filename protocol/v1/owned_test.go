@@ -56,7 +56,7 @@ func sqlite(t testing.TB, now func() time.Time) *sqlstore.Store {
 		t.Fatal(err)
 	}
 	s, err := sqlstore.Open(t.Context(), sqlstore.Config{
-		Dialect: sqlstore.SQLite, DB: write, Read: read, Cipher: cipher, Decoders: decoders(), Time: now,
+		Dialect: sqlstore.SQLite, DB: write, Read: read, Cipher: cipher, RowKey: [32]byte{2}, Decoders: decoders(), Time: now,
 	})
 	if err != nil {
 		t.Fatal(err)

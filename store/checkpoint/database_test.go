@@ -94,7 +94,7 @@ func (s *server) process(p *process) (*sqlstore.Store, *checkpoint.Keeper, error
 		s.Fatal(err)
 	}
 	st, err := sqlstore.Open(s.Context(), sqlstore.Config{
-		Dialect: s.dialect, DB: s.open(), Read: s.open(), Cipher: cipher, Witness: k, AllowFailoverAsRestore: true,
+		Dialect: s.dialect, DB: s.open(), Read: s.open(), Cipher: cipher, RowKey: [32]byte{2}, Witness: k, AllowFailoverAsRestore: true,
 		Decoders: policy.Decoders{snp.Format: policy.Decoder(snp.DecodeReferenceValues)},
 	})
 	if err != nil {

@@ -39,36 +39,29 @@ func (t *tx) authorize(ctx context.Context, a teebroker.Authorization) (teebroke
 	if !instant(t.now).Before(a.NotAfter) {
 		return a, fmt.Errorf("%w: the window is over", store.Invalid)
 	}
-	k := instanceKey{a.Tenant, a.Instance}
-	var generation, open, same int64
-	found, err := t.row("SELECT generation FROM instances WHERE tenant = ? AND id = ? AND deleted = 0"+t.d.lock, []any{a.Tenant, a.Instance[:]}, &generation)
+	r, err := live(t, instanceKey{a.Tenant, a.Instance}, t.d.lock)
 	switch {
 	case err != nil:
 		return a, err
-	case !found:
+	case r == nil:
 		return a, store.NotFound
 	}
-	if _, err := t.row("SELECT count(*) FROM authorizations WHERE tenant = ? AND id = ?", []any{a.Tenant, a.ID[:]}, &same); err != nil {
-		return a, err
+	var same authorizationRow
+	if found, err := fetch(t, &same, " FROM authorizations x WHERE x.tenant = ? AND x.id = ?", []any{a.Tenant, a.ID[:]}); err != nil || found {
+		return a, errors.Join(err, fmt.Errorf("%w: there is an authorization of this id", store.Conflict))
 	}
-	if same > 0 {
-		return a, fmt.Errorf("%w: there is an authorization of this id", store.Conflict)
-	}
-	if _, err := t.row("SELECT count(*) FROM authorizations WHERE tenant = ? AND instance = ? AND not_after > ? AND state = 0 AND used < uses", []any{a.Tenant, a.Instance[:], t.now}, &open); err != nil {
+	var open int64
+	if _, err := t.row("SELECT count(*) FROM authorizations WHERE tenant = ? AND instance = ? AND not_after > ? AND generation = ? AND era = ? AND state = 0 AND used < uses",
+		[]any{a.Tenant, a.Instance[:], t.now, r.generation, int64(t.s.generation)}, &open); err != nil {
 		return a, err
 	}
 	if open >= store.MaxOpen {
 		return a, fmt.Errorf("%w: the instance has %d open authorizations: revoke some", store.Invalid, open)
 	}
-	reg, err := registration(t, k)
-	if err != nil {
+	if _, err := t.s.documentsOf(t, r); err != nil {
 		return a, err
 	}
-	ps, err := t.s.policies(t, a.Tenant, reg.Policies)
-	if err != nil {
-		return a, err
-	}
-	a.Policy, a.Generation = teebroker.PolicyDigest(digests(ps)...), uint64(generation)
+	a.Policy, a.Generation = [32]byte(r.policy), uint64(r.generation)
 	return t.insertAuthorization(a, order)
 }
 
@@ -98,9 +91,10 @@ func (t *tx) insertAuthorization(a teebroker.Authorization, order store.Taken) (
 	if err != nil {
 		return a, err
 	}
-	_, err = t.exec(`INSERT INTO authorizations (tenant, id, instance, made, generation, policy, uses, used, not_before, not_after, state, body)
-VALUES (?, ?, ?, ?, ?, ?, ?, 0, ?, ?, 0, ?)`, a.Tenant, a.ID[:], a.Instance[:], int64(made), int64(a.Generation), a.Policy[:], a.Uses, before, after, body)
-	return store.CloneAuthorization(a), err
+	return store.CloneAuthorization(a), t.insert(&authorizationRow{
+		tenant: a.Tenant, id: a.ID[:], version: 1, era: int64(t.s.generation), instance: a.Instance[:], made: int64(made), generation: int64(a.Generation),
+		policy: a.Policy[:], uses: int64(a.Uses), before: before, after: after, body: body,
+	})
 }
 
 // Authorizations implements [store.Owner].
@@ -109,37 +103,47 @@ func (s *Store) Authorizations(ctx context.Context, tenant string, id [16]byte) 
 	if err != nil {
 		return nil, err
 	}
-	var marked, db int64
-	var generation *int64
-	_, err = r.row("SELECT c.latest, "+s.d.clock+", i.generation FROM clock c LEFT JOIN instances i ON i.tenant = ? AND i.id = ? AND i.deleted = 0", []any{tenant, id[:]}, &marked, &db, &generation)
+	var c clockRow
+	var i instanceRow
+	var db int64
+	_, err = r.row("SELECT "+clockTable.as("c")+", "+s.d.clock+", "+instanceTable.as("i")+" FROM clock c LEFT JOIN instances i ON i.tenant = ? AND i.id = ?",
+		[]any{tenant, id[:]}, append(append(dest(&c), &db), outer(&i)...)...)
 	if err != nil {
 		return nil, err
 	}
-	now, err := s.now(marked, db)
+	now, err := s.clock(&c, db)
+	if err == nil && present(&i) {
+		err = s.rows.check(&i)
+	}
 	switch {
 	case err != nil:
 		return nil, err
-	case generation == nil:
+	case !present(&i) || i.deleted != 0:
 		return nil, store.NotFound
 	}
 	var all []store.AuthorizationStatus
-	err = r.each("SELECT "+authorizationColumns+" FROM authorizations a WHERE a.tenant = ? AND a.instance = ? ORDER BY a.made DESC", []any{tenant, id[:]}, func(r scanner) error {
-		a, err := scanAuthorization(r, tenant)
+	err = r.each("SELECT "+authorizationTable.as("a")+" FROM authorizations a WHERE a.tenant = ? AND a.instance = ? ORDER BY a.made DESC", []any{tenant, id[:]}, func(r scanner) error {
+		a, err := s.scanAuthorization(r)
 		if err == nil {
-			all = append(all, store.AuthorizationStatus{Authorization: a.Authorization, Used: a.used, State: a.word(now)})
+			all = append(all, store.AuthorizationStatus{Authorization: a.Authorization, Used: int(a.used), State: a.word(now, i.generation)})
 		}
 		return err
 	})
-	return all, err
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
 }
 
-// word is the state of a.
-func (a *authorization) word(now int64) string {
+// word is the state of a, whose instance has a generation.
+func (a *authorization) word(now, generation int64) string {
 	switch {
 	case a.state != stateNormal:
 		return "REVOKED"
-	case a.used >= a.Uses:
+	case a.used >= a.uses:
 		return "DONE"
+	case !a.current || a.generation != generation:
+		return "REVOKED"
 	case !instant(now).Before(a.NotAfter):
 		return "EXPIRED"
 	}
@@ -150,20 +154,24 @@ func (a *authorization) word(now int64) string {
 // more.
 func (s *Store) Revoke(ctx context.Context, tenant string, id, authorization [16]byte) error {
 	return s.own(ctx, tenant, func(t *tx) error {
-		var state int
-		if _, err := t.row("SELECT 1 FROM instances WHERE tenant = ? AND id = ?"+t.d.lock, []any{tenant, id[:]}, &state); err != nil {
+		if _, err := load(t, instanceKey{tenant, id}, t.d.lock); err != nil {
 			return err
 		}
-		found, err := t.row("SELECT state FROM authorizations WHERE tenant = ? AND instance = ? AND id = ?", []any{tenant, id[:], authorization[:]}, &state)
+		var a authorizationRow
+		found, err := fetch(t, &a, " FROM authorizations x WHERE x.tenant = ? AND x.instance = ? AND x.id = ?", []any{tenant, id[:], authorization[:]})
 		switch {
 		case err != nil:
 			return err
 		case !found:
 			return store.NotFound
-		case state == stateRevoked:
+		case a.state == stateRevoked:
 			return nil
 		}
-		if _, err := t.exec("UPDATE authorizations SET state = ? WHERE tenant = ? AND id = ?", stateRevoked, tenant, authorization[:]); err != nil {
+		if err := t.version(&a); err != nil {
+			return err
+		}
+		a.state, a.version = stateRevoked, a.version+1
+		if err := t.update(&a); err != nil {
 			return err
 		}
 		if _, err := t.exec("UPDATE releases SET sealed = NULL, confirm_key = NULL WHERE tenant = ? AND auth = ?", tenant, authorization[:]); err != nil {
@@ -180,11 +188,11 @@ func (s *Store) AddTenant(ctx context.Context, tenant string, token [32]byte) er
 		return fmt.Errorf("%w: no token", store.Invalid)
 	}
 	return s.own(ctx, tenant, func(t *tx) error {
-		n, err := t.exec("INSERT INTO tokens (token, tenant) VALUES (?, ?) ON CONFLICT DO NOTHING", token[:], tenant)
+		added, err := t.insertNew(&tokenRow{token: token[:], tenant: tenant})
 		if err != nil {
 			return err
 		}
-		if n == 0 {
+		if !added {
 			return fmt.Errorf("%w: the token is known", store.Conflict)
 		}
 		_, err = t.act(tenant, store.KindToken, store.Act{Digest: token})
@@ -193,16 +201,20 @@ func (s *Store) AddTenant(ctx context.Context, tenant string, token [32]byte) er
 }
 
 // Tenant implements [store.Tenants].
-func (s *Store) Tenant(ctx context.Context, token [32]byte) (tenant string, err error) {
+func (s *Store) Tenant(ctx context.Context, token [32]byte) (string, error) {
 	r, err := s.reader(ctx)
 	if err != nil {
 		return "", err
 	}
-	found, err := r.row("SELECT tenant FROM tokens WHERE token = ?", []any{token[:]}, &tenant)
+	var row tokenRow
+	found, err := fetch(r, &row, " FROM tokens x WHERE x.token = ?", []any{token[:]})
 	if err == nil && !found {
 		err = store.NotFound
 	}
-	return tenant, err
+	if err != nil {
+		return "", err
+	}
+	return row.tenant, nil
 }
 
 // RemoveToken implements [store.Tenants].

@@ -75,7 +75,7 @@ func (d Dialect) dialect() (*dialect, error) {
 			again:    func(err error) bool { c := sqlState(err); return c == "40001" || c == "40P01" },
 			alone: func(err error) bool {
 				c := sqlState(err)
-				return len(c) == 5 && c[:2] != "08" && c[:2] != "53" && c[:2] != "57" && c[:2] != "58"
+				return errors.Is(err, ErrForged) || len(c) == 5 && c[:2] != "08" && c[:2] != "53" && c[:2] != "57" && c[:2] != "58"
 			},
 		}, nil
 	}

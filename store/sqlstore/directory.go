@@ -4,11 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 
 	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/evidence"
-	"github.com/teebroker/teebroker/policy"
 	"github.com/teebroker/teebroker/store"
 )
 
@@ -28,103 +26,90 @@ func (s *Store) Instance(ctx context.Context, l teebroker.Lookup) (teebroker.Ins
 	return s.launched(r, l.Tenant, l.Verified[0])
 }
 
+// maxAssemble is how often an instance is read that changes meanwhile.
+const maxAssemble = 8
+
 // instance returns an instance that was not deleted, or NoInstance.
-func (s *Store) instance(r querier, k instanceKey) (teebroker.Instance, error) {
-	var generation int64
-	found, err := r.row("SELECT generation FROM instances WHERE tenant = ? AND id = ? AND deleted = 0", []any{k.tenant, k.id[:]}, &generation)
-	switch {
-	case err != nil:
-		return teebroker.Instance{}, err
-	case !found:
-		return teebroker.Instance{}, teebroker.NoInstance
+func (s *Store) instance(q querier, k instanceKey) (teebroker.Instance, error) {
+	var fault error
+	var last int64
+	for range maxAssemble {
+		before, cached := s.instances.Get(k)
+		var row instanceRow
+		found, err := fetch(q, &row, " FROM instances x WHERE x.tenant = ? AND x.id = ?", []any{k.tenant, k.id[:]})
+		switch {
+		case err != nil:
+			return teebroker.Instance{}, err
+		case !found || row.deleted != 0:
+			return teebroker.Instance{}, teebroker.NoInstance
+		case cached && before.Generation > uint64(row.generation), fault != nil && row.generation == last:
+			// It was later once; or nobody changed it between two statements.
+			return teebroker.Instance{}, errors.Join(fault, forged("instances"))
+		case cached && before.Generation == uint64(row.generation):
+			// Whatever of an instance changes, its generation does too.
+			return before.Clone(), nil
+		}
+		inst, err := s.assemble(q, k)
+		if err == nil {
+			s.instances.Put(k, inst)
+			return inst.Clone(), nil
+		}
+		if !errors.Is(err, ErrForged) {
+			return teebroker.Instance{}, err
+		}
+		fault, last = err, row.generation
 	}
-	// Whatever of an instance changes, its generation does too.
-	if inst, ok := s.instances.Get(k); ok && inst.Generation == uint64(generation) {
-		return inst.Clone(), nil
-	}
-	inst, err := s.assemble(r, k, uint64(generation))
-	if err != nil {
-		return teebroker.Instance{}, err
-	}
-	s.instances.Put(k, inst)
-	return inst.Clone(), nil
+	return teebroker.Instance{}, fault
 }
 
-// assemble reads an instance. If it is changed meanwhile the result may be of
-// both; no Commit takes a generation that is over.
-func (s *Store) assemble(r querier, k instanceKey, generation uint64) (teebroker.Instance, error) {
-	reg, err := registration(r, k)
+// assemble reads an instance. If it is changed meanwhile, it may look forged.
+func (s *Store) assemble(q querier, k instanceKey) (teebroker.Instance, error) {
+	r, err := live(q, k, "")
+	if err == nil && r == nil {
+		err = teebroker.NoInstance
+	}
 	if err != nil {
 		return teebroker.Instance{}, err
 	}
-	ps, err := s.policies(r, k.tenant, reg.Policies)
+	ps, err := s.documentsOf(q, r)
 	if err != nil {
 		return teebroker.Instance{}, err
 	}
-	inst := reg.Instance(k.tenant, k.id, generation, ps)
-	if reg.OwnerKey != [32]byte{} {
-		if inst.Orders, err = orders(r, k, reg); err != nil {
+	for _, c := range r.reg.Launch.Claims {
+		var of claimRow
+		found, err := fetch(q, &of, " FROM launch_claims x WHERE x.name = ? AND x.value = ?", []any{c.Name, []byte(c.Want)})
+		if err == nil && (!found || of.tenant != k.tenant || string(of.instance) != string(k.id[:])) {
+			err = forged("launch_claims")
+		}
+		if err != nil {
+			return teebroker.Instance{}, err
+		}
+	}
+	inst := r.reg.Instance(k.tenant, k.id, uint64(r.generation), ps)
+	if r.reg.OwnerKey != [32]byte{} {
+		if inst.Orders, err = orders(q, k, r.reg); err != nil {
 			return teebroker.Instance{}, err
 		}
 	}
 	inst.Blobs = map[string]teebroker.Blob{}
-	err = r.each("SELECT purpose, digest, epoch, wrapped FROM purposes WHERE tenant = ? AND instance = ? AND digest IS NOT NULL", []any{k.tenant, k.id[:]}, func(r scanner) error {
-		var purpose string
-		var digest, wrapped []byte
-		var epoch int64
-		if err := r.Scan(&purpose, &digest, &epoch, &wrapped); err != nil {
-			return err
-		}
-		if len(digest) != 32 {
-			return errors.New("sqlstore: a blob is damaged")
-		}
-		inst.Blobs[purpose] = teebroker.Blob{Digest: [32]byte(digest), Epoch: uint64(epoch), Wrapped: wrapped}
-		return nil
-	})
-	return inst, err
-}
-
-func registration(r querier, k instanceKey) (reg store.Registration, err error) {
-	var b []byte
-	found, err := r.row("SELECT registration FROM instances WHERE tenant = ? AND id = ? AND deleted = 0", []any{k.tenant, k.id[:]}, &b)
-	if err == nil && !found {
-		err = teebroker.NoInstance
-	}
+	all, err := purposes(q, r)
 	if err != nil {
-		return reg, err
+		return teebroker.Instance{}, err
 	}
-	if err := json.Unmarshal(b, &reg); err != nil {
-		return reg, fmt.Errorf("sqlstore: a registration is damaged: %w", err)
-	}
-	return reg, nil
-}
-
-// policies returns the documents of these names, parsed. One that is not there is
-// store.NotFound.
-func (s *Store) policies(r querier, tenant string, names []string) ([]*policy.Policy, error) {
-	ps := make([]*policy.Policy, len(names))
-	for i, name := range names {
-		document, err := document(r, tenant, name)
-		if err != nil {
-			return nil, err
+	for _, p := range all {
+		if p.digest == nil {
+			continue
 		}
-		if ps[i], err = s.documents.Parse(document); err != nil {
-			return nil, err
+		if len(p.digest) != 32 {
+			return teebroker.Instance{}, errors.New("sqlstore: a blob is damaged")
 		}
+		inst.Blobs[p.purpose] = teebroker.Blob{Digest: [32]byte(p.digest), Epoch: uint64(p.epoch), Wrapped: p.wrapped}
 	}
-	return ps, nil
-}
-
-func document(r querier, tenant, name string) (document []byte, err error) {
-	found, err := r.row("SELECT document FROM policies WHERE tenant = ? AND name = ?", []any{tenant, name}, &document)
-	if err == nil && !found {
-		err = fmt.Errorf("%w: policy %.80q", store.NotFound, name)
-	}
-	return document, err
+	return inst, nil
 }
 
 // launched returns the only instance of tenant whose launch identity v shows.
-func (s *Store) launched(r querier, tenant string, v *evidence.Verified) (teebroker.Instance, error) {
+func (s *Store) launched(q querier, tenant string, v *evidence.Verified) (teebroker.Instance, error) {
 	if v == nil || v.Claims == nil {
 		return teebroker.Instance{}, teebroker.NoInstance
 	}
@@ -134,12 +119,12 @@ func (s *Store) launched(r querier, tenant string, v *evidence.Verified) (teebro
 		if !ok {
 			continue
 		}
-		ids, err := showing(r, tenant, store.Claim{Name: name, Want: b})
+		ids, err := showing(q, tenant, store.Claim{Name: name, Want: b})
 		if err != nil {
 			return teebroker.Instance{}, err
 		}
 		for _, id := range ids {
-			inst, err := s.instance(r, instanceKey{tenant, id})
+			inst, err := s.instance(q, instanceKey{tenant, id})
 			if errors.Is(err, teebroker.NoInstance) {
 				continue
 			}
@@ -160,24 +145,30 @@ func (s *Store) launched(r querier, tenant string, v *evidence.Verified) (teebro
 }
 
 // showing returns instances of tenant that c may be a launch claim of.
-func showing(r querier, tenant string, c store.Claim) ([][16]byte, error) {
+func showing(q querier, tenant string, c store.Claim) ([][16]byte, error) {
 	var ids [][16]byte
-	scan := func(r scanner) error {
-		var id []byte
-		if err := r.Scan(&id); err != nil {
-			return err
-		}
+	add := func(id []byte) error {
 		if len(id) != 16 {
 			return errors.New("sqlstore: an instance is damaged")
 		}
 		ids = append(ids, [16]byte(id))
 		return nil
 	}
-	if err := r.each("SELECT instance FROM launch_claims WHERE name = ? AND value = ? AND tenant = ?", []any{c.Name, []byte(c.Want), tenant}, scan); err != nil {
+	var claim claimRow
+	found, err := fetch(q, &claim, " FROM launch_claims x WHERE x.name = ? AND x.value = ?", []any{c.Name, []byte(c.Want)})
+	if err == nil && found && claim.tenant == tenant {
+		err = add(claim.instance)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if own, ok := c.OwnValue(); ok {
-		if err := r.each("SELECT id FROM instances WHERE launch_id = ? AND tenant = ?", []any{own[:], tenant}, scan); err != nil {
+		var row instanceRow
+		found, err := fetch(q, &row, " FROM instances x WHERE x.launch_id = ?", []any{own[:]})
+		if err == nil && found && row.tenant == tenant {
+			err = add(row.id)
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -186,17 +177,40 @@ func showing(r querier, tenant string, c store.Claim) ([][16]byte, error) {
 
 // Secret implements [teebroker.Secrets].
 func (s *Store) Secret(ctx context.Context, inst teebroker.Instance, purpose string) ([]byte, error) {
-	r, err := s.reader(ctx)
+	q, err := s.reader(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var sealed []byte
-	_, err = r.row("SELECT secret FROM purposes WHERE tenant = ? AND instance = ? AND purpose = ?", []any{inst.Tenant, inst.ID[:], purpose}, &sealed)
+	var i instanceRow
+	var p stored
+	found, err := q.row("SELECT "+instanceTable.as("i")+", "+purposeTable.as("p")+`, p.secret, p.wrapped FROM instances i
+LEFT JOIN purposes p ON p.tenant = i.tenant AND p.instance = i.id AND p.purpose = ? WHERE i.tenant = ? AND i.id = ?`, []any{purpose, inst.Tenant, inst.ID[:]},
+		append(append(dest(&i), outer(&p.purposeRow)...), &p.secret, &p.wrapped)...)
 	switch {
 	case err != nil:
 		return nil, err
-	case sealed == nil:
+	case !found:
 		return nil, teebroker.NotAuthorized
 	}
-	return s.openSecret(ctx, sealed, inst, purpose)
+	if err := s.rows.check(&i); err != nil {
+		return nil, err
+	}
+	parts := map[string]int64{}
+	if err := json.Unmarshal(i.parts, &parts); err != nil {
+		return nil, errors.New("sqlstore: an instance is damaged")
+	}
+	generation, ok := parts[purpose]
+	if !ok || i.deleted != 0 {
+		return nil, teebroker.NotAuthorized
+	}
+	if err := s.rows.check(&p.purposeRow); err != nil {
+		return nil, err
+	}
+	switch {
+	case p.generation != generation || !p.whole():
+		return nil, forged("purposes")
+	case p.secret == nil:
+		return nil, teebroker.NotAuthorized
+	}
+	return s.openSecret(ctx, p.secret, inst, purpose)
 }

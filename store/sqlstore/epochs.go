@@ -29,37 +29,62 @@ func parseEpoch(b []byte) (*teebroker.Epoch, error) {
 	return &e, nil
 }
 
-func parseRow(b []byte) (epoch.Row, error) {
-	var r epoch.Row
-	if err := strictjson.Unmarshal(b, &r); err != nil {
-		return r, errors.New("sqlstore: an epoch is damaged")
-	}
-	return r, nil
+// epochs are those of one purpose, checked.
+type epochs struct {
+	epochRow
+	is     epoch.Row
+	before epoch.Row // as it is stored, if the database was restored since
 }
 
-// granted returns what a release of g is for, or what have was for; nil if its
-// purpose has no epochs, of which state is the row.
-func granted(state []byte, g teebroker.Grant, have *release) (*teebroker.Epoch, error) {
-	if state == nil {
-		return nil, nil
+// parseEpochs checks row and returns what it says. What was written before the
+// database was restored is held.
+func (s *Store) parseEpochs(row epochRow) (*epochs, error) {
+	if err := s.rows.check(&row); err != nil {
+		return nil, err
 	}
-	row, err := parseRow(state)
+	e := &epochs{epochRow: row}
+	if err := strictjson.Unmarshal(row.state, &e.before); err != nil {
+		return nil, errors.New("sqlstore: an epoch is damaged")
+	}
+	if e.is = e.before; row.era != int64(s.generation) {
+		e.is = e.before.Restored()
+	}
+	return e, nil
+}
+
+// epochsOf returns the epochs of a purpose, or nil if there are none. In a
+// transaction its instance is locked.
+func epochsOf(q querier, at epochPlace) (*epochs, error) {
+	var row epochRow
+	found, err := q.row("SELECT "+epochTable.as("x")+" FROM epochs x WHERE x.tenant = ? AND x.instance = ? AND x.purpose = ?",
+		[]any{at.tenant, at.instance[:], at.purpose}, dest(&row)...)
+	if err != nil || !found {
+		return nil, err
+	}
+	return q.store().parseEpochs(row)
+}
+
+// granted returns what a release of g is for, or what the one that its key has
+// was for; nil if its purpose has no epochs.
+func (f *facts) granted(g teebroker.Grant) (*teebroker.Epoch, error) {
 	switch {
-	case err != nil:
-		return nil, err
-	case have == nil:
-		return row.Terms(g.Presented)
+	case f.epochs == nil:
+		return nil, nil
+	case !f.has():
+		return f.epochs.is.Terms(g.Presented)
 	}
-	if err := row.Serves(have.id); err != nil {
+	if err := f.epochs.is.Serves([16]byte(f.release.id)); err != nil {
 		return nil, err
 	}
-	return parseEpoch(have.epoch)
+	return parseEpoch(f.release.epoch)
 }
 
 // wrappedKey returns the wrapped key of an epoch, nil if there is no copy.
-func wrappedKey(q querier, g teebroker.Grant, number uint64) (wrapped []byte, err error) {
-	_, err = q.row("SELECT wrapped FROM epoch_blobs WHERE tenant = ? AND instance = ? AND purpose = ? AND epoch = ?", []any{g.Tenant, g.Instance[:], g.Purpose, int64(number)}, &wrapped)
-	return wrapped, err
+func wrappedKey(q querier, g teebroker.Grant, number uint64) ([]byte, error) {
+	var b epochBlobRow
+	_, err := fetch(q, &b, " FROM epoch_blobs x WHERE x.tenant = ? AND x.instance = ? AND x.purpose = ? AND x.epoch = ?",
+		[]any{g.Tenant, g.Instance[:], g.Purpose, int64(number)})
+	return b.wrapped, err
 }
 
 // epochPlace is a purpose with epochs.
@@ -70,18 +95,14 @@ type epochPlace struct {
 }
 
 // taken is the event of the release r of g, for which terms were granted.
-func (t *tx) taken(g teebroker.Grant, r teebroker.Response, terms *teebroker.Epoch, state []byte) ([]byte, error) {
+func (t *tx) taken(g teebroker.Grant, r teebroker.Response, terms *teebroker.Epoch, before *epochs) ([]byte, error) {
 	switch {
 	case !terms.Same(g.Epoch):
 		return nil, teebroker.ErrAgain
 	case len(g.ConfirmKey) == 0 || g.Epoch.NextBlob == (strictjson.Digest{}):
 		return nil, errors.New("sqlstore: a release without what confirms it")
 	}
-	before, err := parseRow(state)
-	if err != nil {
-		return nil, err
-	}
-	row, _, err := before.Take(r.Release, g.Presented, g.Epoch.NextBlob)
+	row, _, err := before.is.Take(r.Release, g.Presented, g.Epoch.NextBlob)
 	if err != nil {
 		return nil, err
 	}
@@ -96,38 +117,62 @@ func (t *tx) taken(g teebroker.Grant, r teebroker.Response, terms *teebroker.Epo
 	return body, t.keep(at, row, teebroker.Blob{Digest: g.Epoch.NextBlob, Epoch: g.Epoch.Next, Wrapped: g.Epoch.NextWrapped})
 }
 
-// set makes row what follows before, and closes the slots of what it superseded.
-func (t *tx) set(at epochPlace, before, row epoch.Row) error {
+// set makes row what follows before, nil if there was nothing, and closes the
+// slots of what it superseded.
+func (t *tx) set(at epochPlace, before *epochs, row epoch.Row) error {
 	body, err := json.Marshal(row)
 	if err != nil {
 		return err
 	}
-	_, err = t.exec(`INSERT INTO epochs (tenant, instance, purpose, state) VALUES (?, ?, ?, ?)
-ON CONFLICT (tenant, instance, purpose) DO UPDATE SET state = excluded.state`, at.tenant, at.instance[:], at.purpose, body)
-	if err != nil {
+	if before == nil {
+		return t.insert(&epochRow{
+			tenant: at.tenant, instance: at.instance[:], purpose: at.purpose, version: 1, era: int64(t.s.generation), state: body,
+		})
+	}
+	next := before.epochRow
+	next.version, next.era, next.state = next.version+1, int64(t.s.generation), body
+	if err := t.update(&next); err != nil {
 		return err
 	}
-	const its = "WHERE tenant = ? AND instance = ? AND recipient = (SELECT r.recipient FROM releases r WHERE r.tenant = ? AND r.id = ?)"
-	for _, ended := range row.Ended(before) {
-		args := []any{at.tenant, at.instance[:], at.tenant, ended[:]}
-		n, err := t.exec("UPDATE slots SET closed = 1 "+its, args...)
-		if err == nil && n != 1 {
-			err = errors.New("sqlstore: a release of an epoch is not there")
-		}
-		if err != nil {
-			return err
-		}
-		if _, err := t.exec("UPDATE releases SET closed = 1, sealed = NULL "+its, args...); err != nil {
+	for _, ended := range row.Ended(before.before) {
+		if err := t.supersede(at, ended); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// supersede closes the slot of a release, of which nothing is served any more.
+func (t *tx) supersede(at epochPlace, id [16]byte) error {
+	var r releaseRow
+	var slot slotRow
+	found, err := t.row("SELECT "+releaseTable.as("r")+", "+slotTable.as("s")+` FROM releases r
+JOIN slots s ON s.tenant = r.tenant AND s.instance = r.instance AND s.recipient = r.recipient WHERE r.tenant = ? AND r.id = ?`,
+		[]any{at.tenant, id[:]}, dest(&r, &slot)...)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return forged(slotTable.name)
+	}
+	if err := errors.Join(t.s.rows.check(&r), t.s.rows.check(&slot)); err != nil {
+		return err
+	}
+	if slot.closed == 0 {
+		slot.closed = 1
+		if err := t.update(&slot); err != nil {
+			return err
+		}
+	}
+	_, err = t.exec("UPDATE releases SET sealed = NULL WHERE tenant = ? AND instance = ? AND recipient = ?", at.tenant, at.instance[:], slot.recipient)
+	return err
+}
+
 // keep remembers the blob of an epoch, and forgets old ones.
 func (t *tx) keep(at epochPlace, row epoch.Row, b teebroker.Blob) error {
-	_, err := t.exec("INSERT INTO epoch_blobs (tenant, instance, purpose, epoch, digest, wrapped) VALUES (?, ?, ?, ?, ?, ?)",
-		at.tenant, at.instance[:], at.purpose, int64(b.Epoch), b.Digest[:], null(b.Wrapped))
+	err := t.insert(&epochBlobRow{
+		tenant: at.tenant, instance: at.instance[:], purpose: at.purpose, epoch: int64(b.Epoch), digest: b.Digest[:], wrapped: b.Wrapped,
+	})
 	if err != nil || row.High <= store.KeptBlobs {
 		return err
 	}
@@ -136,85 +181,83 @@ func (t *tx) keep(at epochPlace, row epoch.Row, b teebroker.Blob) error {
 	return err
 }
 
-// epochRow returns the epochs of a purpose, whose instance is locked, and whether
-// there are any.
-func epochRow(q querier, at epochPlace) (epoch.Row, bool, error) {
-	var state []byte
-	found, err := q.row("SELECT state FROM epochs WHERE tenant = ? AND instance = ? AND purpose = ?", []any{at.tenant, at.instance[:], at.purpose}, &state)
-	if err != nil || !found {
-		return epoch.Row{}, false, err
-	}
-	row, err := parseRow(state)
-	return row, err == nil, err
-}
-
 // Released implements [teebroker.Ledger].
 func (s *Store) Released(ctx context.Context, id [16]byte) (teebroker.Released, error) {
-	r, err := s.reader(ctx)
+	q, err := s.reader(ctx)
 	if err != nil {
 		return teebroker.Released{}, err
 	}
-	var out teebroker.Released
-	var instance, recipient, auth, sealed []byte
-	var generation int64
-	found, err := r.row(`SELECT r.tenant, r.instance, r.recipient, r.purpose, r.auth, r.confirm_key, i.generation FROM releases r
-JOIN instances i ON i.tenant = r.tenant AND i.id = r.instance AND i.deleted = 0
-WHERE r.id = ? AND r.epoch IS NOT NULL AND r.confirm_key IS NOT NULL`, []any{id[:]},
-		&out.Tenant, &instance, &recipient, &out.Purpose, &auth, &sealed, &generation)
+	var r releaseRow
+	var i instanceRow
+	var sealed []byte
+	found, err := q.row("SELECT "+releaseTable.as("r")+", "+instanceTable.as("i")+`, r.confirm_key FROM releases r
+JOIN instances i ON i.tenant = r.tenant AND i.id = r.instance WHERE r.id = ?`, []any{id[:]}, append(dest(&r, &i), &sealed)...)
 	switch {
 	case err != nil:
 		return teebroker.Released{}, err
 	case !found:
 		return teebroker.Released{}, teebroker.NotAuthorized
-	case len(instance) != 16 || len(recipient) != 32 || len(auth) != 16:
+	}
+	if err := errors.Join(s.rows.check(&r), s.rows.check(&i)); err != nil {
+		return teebroker.Released{}, err
+	}
+	switch {
+	case i.deleted != 0 || r.epoch == nil || sealed == nil:
+		return teebroker.Released{}, teebroker.NotAuthorized
+	case len(r.instance) != 16 || len(r.recipient) != 32 || len(r.auth) != 16:
 		return teebroker.Released{}, errors.New("sqlstore: a release is damaged")
 	}
-	out.ID, out.Instance, out.Key, out.Authorization = id, [16]byte(instance), [32]byte(recipient), [16]byte(auth)
-	out.Generation = uint64(generation)
-	out.ConfirmKey, err = s.open(ctx, sealed, "releases.confirm_key", out.Tenant, instance, recipient, []byte(out.Purpose), id[:])
+	out := teebroker.Released{
+		ID: id, Tenant: r.tenant, Instance: [16]byte(r.instance), Purpose: r.purpose,
+		Key: [32]byte(r.recipient), Authorization: [16]byte(r.auth), Generation: uint64(i.generation),
+	}
+	out.ConfirmKey, err = s.open(ctx, sealed, "releases.confirm_key", out.Tenant, r.instance, r.recipient, []byte(out.Purpose), id[:])
 	return out, err
 }
 
 // Shown implements [teebroker.Releases]. The column it looks in says nothing: what
 // a release shows is in what it was for.
 func (s *Store) Shown(ctx context.Context, value [32]byte) (teebroker.Shown, error) {
-	r, err := s.reader(ctx)
+	q, err := s.reader(ctx)
 	if err != nil {
 		return teebroker.Shown{}, err
 	}
-	var out teebroker.Shown
-	var id, instance, of, state []byte
-	found, err := r.row(`SELECT r.id, r.tenant, r.instance, r.purpose, r.epoch, e.state FROM releases r
-JOIN instances i ON i.tenant = r.tenant AND i.id = r.instance AND i.deleted = 0
+	var r releaseRow
+	var i instanceRow
+	var row epochRow
+	found, err := q.row("SELECT "+releaseTable.as("r")+", "+instanceTable.as("i")+", "+epochTable.as("e")+` FROM releases r
+JOIN instances i ON i.tenant = r.tenant AND i.id = r.instance
 JOIN epochs e ON e.tenant = r.tenant AND e.instance = r.instance AND e.purpose = r.purpose
-WHERE r.pcr = ? AND r.epoch IS NOT NULL`, []any{value[:]}, &id, &out.Tenant, &instance, &out.Purpose, &of, &state)
+WHERE r.pcr = ?`, []any{value[:]}, dest(&r, &i, &row)...)
 	switch {
 	case err != nil:
 		return teebroker.Shown{}, err
 	case !found:
 		return teebroker.Shown{}, teebroker.NotAuthorized
-	case len(id) != 16 || len(instance) != 16:
-		return teebroker.Shown{}, errors.New("sqlstore: a release is damaged")
 	}
-	e, err := parseEpoch(of)
+	if err := errors.Join(s.rows.check(&r), s.rows.check(&i)); err != nil {
+		return teebroker.Shown{}, err
+	}
+	of, err := parseEpoch(r.epoch)
 	if err != nil {
 		return teebroker.Shown{}, err
 	}
-	row, err := parseRow(state)
+	e, err := s.parseEpochs(row)
 	switch {
 	case err != nil:
 		return teebroker.Shown{}, err
-	case e.PCR != value:
-		return teebroker.Shown{}, errors.New("sqlstore: a release is damaged")
+	case i.deleted != 0:
+		return teebroker.Shown{}, teebroker.NotAuthorized
+	case of == nil || of.PCR != value || len(r.id) != 16 || len(r.instance) != 16:
+		return teebroker.Shown{}, forged(releaseTable.name)
 	}
-	out.Release, out.Instance = [16]byte(id), [16]byte(instance)
-	out.State = row.Shows(out.Release)
-	return out, nil
+	return teebroker.Shown{
+		Tenant: r.tenant, Instance: [16]byte(r.instance), Purpose: r.purpose, Release: [16]byte(r.id), State: e.is.Shows([16]byte(r.id)),
+	}, nil
 }
 
 // Confirm implements [teebroker.Ledger].
 func (s *Store) Confirm(ctx context.Context, r teebroker.Released, c teebroker.Confirm, receipt []byte, e teebroker.Entry) ([]byte, error) {
-	at := epochPlace{r.Tenant, r.Instance, r.Purpose}
 	receipt, e.Body = bytes.Clone(receipt), bytes.Clone(e.Body)
 	if c.Release != r.ID || len(receipt) == 0 || len(receipt) > maxReceipt || e.Tenant != r.Tenant || e.Chain != teebroker.Decisions || e.Kind == "" {
 		return nil, errors.New("sqlstore: not a confirm to store")
@@ -227,28 +270,25 @@ func (s *Store) Confirm(ctx context.Context, r teebroker.Released, c teebroker.C
 		if _, ok := t.instances[key]; !ok {
 			return teebroker.NotAuthorized
 		}
-		before, found, err := epochRow(t, at)
+		f, err := t.confirming(r)
 		if err != nil {
 			return err
 		}
-		if !found {
-			return teebroker.NotAuthorized
-		}
+		before := f.epochs.is
 		row, err := before.Confirm(c)
 		if err != nil {
 			return err
 		}
 		if before.Live == c.Release && before.Last == c {
-			if err := t.s.witnessed(t, r.Tenant); err != nil {
-				return err
+			if stored = f.release.confirmed; len(stored) == 0 {
+				return forged(releaseTable.name)
 			}
-			_, err := t.row("SELECT confirmed FROM releases WHERE tenant = ? AND id = ?", []any{r.Tenant, r.ID[:]}, &stored)
-			return err
+			return t.s.witnessed(t, r.Tenant)
 		}
 		if held, err = t.confirmEK(key, c); err != nil || held != nil {
 			return err
 		}
-		return t.confirm(at, r, before, row, receipt, e)
+		return t.confirm(f, row, receipt, e)
 	}
 	var err error
 	if c.EK == (strictjson.Digest{}) {
@@ -268,56 +308,84 @@ func (s *Store) Confirm(ctx context.Context, r teebroker.Released, c teebroker.C
 	return bytes.Clone(stored), nil
 }
 
-func (t *tx) confirm(at epochPlace, r teebroker.Released, before, row epoch.Row, receipt []byte, e teebroker.Entry) error {
-	q := "UPDATE releases SET confirmed = ? WHERE tenant = ? AND id = ?"
-	if first := before.Live != r.ID; first {
-		q = "UPDATE releases SET confirmed = ?, sealed = NULL WHERE tenant = ? AND id = ?"
-		if err := t.confirmed(r); err != nil {
-			return err
-		}
+// confirming reads what a confirm of r is decided by.
+func (t *tx) confirming(r teebroker.Released) (*facts, error) {
+	f := &facts{}
+	var er epochRow
+	var ar authorizationRow
+	found, err := t.row("SELECT "+epochTable.as("e")+", "+releaseTable.as("r")+", "+authorizationTable.as("a")+` FROM epochs e
+JOIN releases r ON r.tenant = e.tenant AND r.instance = e.instance AND r.purpose = e.purpose AND r.id = ?
+JOIN authorizations a ON a.tenant = r.tenant AND a.id = r.auth WHERE e.tenant = ? AND e.instance = ? AND e.purpose = ?`,
+		[]any{r.ID[:], r.Tenant, r.Instance[:], r.Purpose}, dest(&er, &f.release, &ar)...)
+	if err == nil && !found {
+		err = teebroker.NotAuthorized
 	}
-	if _, err := t.exec(q, receipt, r.Tenant, r.ID[:]); err != nil {
+	if err == nil {
+		err = t.s.rows.check(&f.release)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if f.auth, err = t.s.authorization(ar); err == nil {
+		f.epochs, err = t.s.parseEpochs(er)
+	}
+	if err == nil {
+		err = t.newest(f)
+	}
+	return f, err
+}
+
+func (t *tx) confirm(f *facts, row epoch.Row, receipt []byte, e teebroker.Entry) error {
+	first := f.epochs.is.Live != [16]byte(f.release.id)
+	f.release.confirmed = receipt
+	if err := t.update(&f.release); err != nil {
 		return err
 	}
-	if err := t.set(at, before, row); err != nil {
+	if first {
+		if _, err := t.exec("UPDATE releases SET sealed = NULL WHERE tenant = ? AND id = ?", f.release.tenant, f.release.id); err != nil {
+			return err
+		}
+		// It ends its authorization, unless that outlives it.
+		if a := f.auth.authorizationRow; !f.auth.OutlivesConfirm && a.used != a.uses {
+			a.uses, a.version = a.used, a.version+1
+			if err := t.update(&a); err != nil {
+				return err
+			}
+		}
+	}
+	if err := t.set(epochPlace{f.epochs.tenant, [16]byte(f.epochs.instance), f.epochs.purpose}, f.epochs, row); err != nil {
 		return err
 	}
 	_, err := t.add(e)
 	return err
 }
 
-// confirmed ends the authorization of a release, unless it outlives that.
-func (t *tx) confirmed(r teebroker.Released) error {
-	var auth *authorization
-	err := t.each("SELECT "+authorizationColumns+" FROM authorizations a WHERE a.tenant = ? AND a.id = ?", []any{r.Tenant, r.Authorization[:]}, func(row scanner) (err error) {
-		auth, err = scanAuthorization(row, r.Tenant)
-		return err
-	})
-	if err != nil || auth == nil || auth.OutlivesConfirm || auth.used == auth.Uses {
-		return err
-	}
-	_, err = t.exec("UPDATE authorizations SET uses = used WHERE tenant = ? AND id = ?", r.Tenant, r.Authorization[:])
-	return err
-}
-
 // EpochBlob implements [teebroker.Ledger].
 func (s *Store) EpochBlob(ctx context.Context, tenant string, instance [16]byte, purpose string, number uint64) (teebroker.Blob, uint64, error) {
-	r, err := s.reader(ctx)
+	q, err := s.reader(ctx)
 	if err != nil {
 		return teebroker.Blob{}, 0, err
 	}
-	var digest, wrapped, state []byte
-	found, err := r.row(`SELECT b.digest, b.wrapped, e.state FROM epoch_blobs b
+	var b epochBlobRow
+	var row epochRow
+	found, err := q.row("SELECT "+epochBlobTable.as("b")+", "+epochTable.as("e")+` FROM epoch_blobs b
 JOIN epochs e ON e.tenant = b.tenant AND e.instance = b.instance AND e.purpose = b.purpose
-WHERE b.tenant = ? AND b.instance = ? AND b.purpose = ? AND b.epoch = ?`, []any{tenant, instance[:], purpose, int64(min(number, forEver))}, &digest, &wrapped, &state)
+WHERE b.tenant = ? AND b.instance = ? AND b.purpose = ? AND b.epoch = ?`, []any{tenant, instance[:], purpose, int64(min(number, forEver))}, dest(&b, &row)...)
 	switch {
 	case err != nil:
 		return teebroker.Blob{}, 0, err
 	case !found:
 		return teebroker.Blob{}, 0, fmt.Errorf("no such epoch, or forgotten: %w", teebroker.NotAuthorized)
-	case len(digest) != 32:
+	}
+	if err := s.rows.check(&b); err != nil {
+		return teebroker.Blob{}, 0, err
+	}
+	e, err := s.parseEpochs(row)
+	switch {
+	case err != nil:
+		return teebroker.Blob{}, 0, err
+	case len(b.digest) != 32:
 		return teebroker.Blob{}, 0, errors.New("sqlstore: a blob is damaged")
 	}
-	row, err := parseRow(state)
-	return teebroker.Blob{Digest: [32]byte(digest), Epoch: number, Wrapped: wrapped}, row.High, err
+	return teebroker.Blob{Digest: [32]byte(b.digest), Epoch: number, Wrapped: b.wrapped}, e.is.High, nil
 }

@@ -24,30 +24,20 @@ func (s *Store) Begin(ctx context.Context, tenant string, instance [16]byte, pur
 	at := epochPlace{tenant, instance, purpose}
 	err = s.own(ctx, tenant, func(t *tx) error {
 		order, err := t.ordered(ctx, teebroker.OrderEpoch, tenant, instance, purpose, b.Digest)
-		if err != nil {
-			return err
+		if err == nil {
+			err = t.noEpochs(tenant, instance, purpose)
 		}
-		generation, err := t.change(tenant, instance)
 		if err == nil {
 			err = t.keepOrder(tenant, instance, store.SubjectBlob(purpose), order)
 		}
 		if err != nil {
 			return err
 		}
-		row, found, err := epochRow(t, at)
+		generation, err := t.changePurpose(tenant, instance, stored{purposeRow: purposeRow{purpose: purpose, digest: b.Digest[:], epoch: int64(b.Epoch)}}, nil)
 		if err != nil {
 			return err
 		}
-		if found {
-			return fmt.Errorf("%w: the purpose is %s", store.Conflict, row.Status)
-		}
-		_, err = t.exec(`INSERT INTO purposes (tenant, instance, purpose, secret, digest, wrapped, epoch) VALUES (?, ?, ?, NULL, ?, NULL, ?)
-ON CONFLICT (tenant, instance, purpose) DO UPDATE SET secret = NULL, digest = excluded.digest, wrapped = NULL, epoch = excluded.epoch`,
-			tenant, instance[:], purpose, b.Digest[:], int64(b.Epoch))
-		if err != nil {
-			return err
-		}
-		if err := t.set(at, epoch.Row{}, first); err != nil {
+		if err := t.set(at, nil, first); err != nil {
 			return err
 		}
 		if err := t.keep(at, first, b); err != nil {
@@ -67,53 +57,53 @@ ON CONFLICT (tenant, instance, purpose) DO UPDATE SET secret = NULL, digest = ex
 
 // noEpochs returns a Conflict if a purpose has epochs.
 func (t *tx) noEpochs(tenant string, instance [16]byte, purpose string) error {
-	_, found, err := epochRow(t, epochPlace{tenant, instance, purpose})
-	if err == nil && found {
-		err = fmt.Errorf("%w: the purpose has epochs", store.Conflict)
+	e, err := epochsOf(t, epochPlace{tenant, instance, purpose})
+	if err == nil && e != nil {
+		err = fmt.Errorf("%w: the purpose is %s", store.Conflict, e.is.Status)
 	}
 	return err
 }
 
 // Epoch implements [store.Owner].
 func (s *Store) Epoch(ctx context.Context, tenant string, instance [16]byte, purpose string) (store.EpochStatus, error) {
-	r, err := s.reader(ctx)
+	q, err := s.reader(ctx)
 	if err != nil {
 		return store.EpochStatus{}, err
 	}
-	var state []byte
-	found, err := r.row(`SELECT e.state FROM epochs e JOIN instances i ON i.tenant = e.tenant AND i.id = e.instance AND i.deleted = 0
-WHERE e.tenant = ? AND e.instance = ? AND e.purpose = ?`, []any{tenant, instance[:], purpose}, &state)
-	if err == nil && !found {
+	r, err := live(q, instanceKey{tenant, instance}, "")
+	if err != nil {
+		return store.EpochStatus{}, err
+	}
+	e, err := epochsOf(q, epochPlace{tenant, instance, purpose})
+	if err == nil && (e == nil || r == nil) {
 		err = store.NotFound
 	}
 	if err != nil {
 		return store.EpochStatus{}, err
 	}
-	row, err := parseRow(state)
-	if err != nil {
-		return store.EpochStatus{}, err
-	}
-	return store.StatusOf(row), nil
+	return store.StatusOf(e.is), nil
 }
 
 // event is one that an owner causes, by an order of ordered, if that is not "", for
 // the wrapped key of digest blob.
 func (s *Store) event(ctx context.Context, at epochPlace, kind teebroker.Kind, ordered teebroker.OrderAct, blob [32]byte, act store.Act, next func(*tx, epoch.Row) (epoch.Row, error)) (status store.EpochStatus, err error) {
 	err = s.own(ctx, at.tenant, func(t *tx) error {
-		var generation int64
-		found, err := t.row("SELECT generation FROM instances WHERE tenant = ? AND id = ? AND deleted = 0"+t.d.lock, []any{at.tenant, at.instance[:]}, &generation)
-		if err == nil && !found {
+		r, err := live(t, instanceKey{at.tenant, at.instance}, t.d.lock)
+		if err == nil && r == nil {
 			err = store.NotFound
 		}
 		if err != nil {
 			return err
 		}
-		before, found, err := epochRow(t, at)
+		before, err := epochsOf(t, at)
 		switch {
 		case err != nil:
 			return err
-		case !found:
+		case before == nil:
 			return store.NotFound
+		}
+		if err := t.newest(&facts{epochs: before}); err != nil {
+			return err
 		}
 		act := act
 		if ordered != "" {
@@ -126,16 +116,16 @@ func (s *Store) event(ctx context.Context, at epochPlace, kind teebroker.Kind, o
 			}
 			act.Order = order.Digest()
 		}
-		row, err := next(t, before)
+		row, err := next(t, before.is)
 		if err != nil {
 			if t.failed != nil {
 				return err
 			}
-			return fmt.Errorf("%w: the purpose is %s", store.Conflict, before.Status)
+			return fmt.Errorf("%w: the purpose is %s", store.Conflict, before.is.Status)
 		}
-		act.Generation = uint64(generation)
+		act.Generation = uint64(r.generation)
 		if kind == store.KindRecover || kind == store.KindRetire {
-			if act.Generation, err = t.change(at.tenant, at.instance); err != nil {
+			if act.Generation, err = t.change(at.tenant, at.instance, nil); err != nil {
 				return err
 			}
 		}

@@ -46,7 +46,7 @@ func ExampleOpen() {
 		return
 	}
 	s, err := sqlstore.Open(context.Background(), sqlstore.Config{
-		Dialect: sqlstore.SQLite, DB: write, Read: read, Cipher: cipher,
+		Dialect: sqlstore.SQLite, DB: write, Read: read, Cipher: cipher, RowKey: [32]byte{2},
 		Decoders: policy.Decoders{snp.Format: policy.Decoder(snp.DecodeReferenceValues)},
 	})
 	if err != nil {

@@ -3,7 +3,6 @@ package sqlstore
 import (
 	"context"
 	"errors"
-	"strconv"
 	"time"
 
 	"github.com/teebroker/teebroker"
@@ -17,28 +16,23 @@ func (s *Store) Position(ctx context.Context) (store.Position, error) {
 		return store.Position{}, err
 	}
 	var p store.Position
-	err = r.each(`SELECT m.value, coalesce(h.tenant, ''), coalesce(h.chain, ''), coalesce(h.seq, 0), coalesce(h.time, 0), h.hash
-FROM meta m LEFT JOIN heads h ON h.seq > 0 WHERE m.name = 'generation' ORDER BY h.tenant, h.chain`, nil, func(r scanner) error {
-		var h store.Head
-		var chain string
-		var generation, hash []byte
-		var seq, ms int64
-		if err := r.Scan(&generation, &h.Tenant, &chain, &seq, &ms, &hash); err != nil {
+	var c clockRow
+	err = r.each("SELECT "+clockTable.as("c")+", "+headTable.as("h")+" FROM clock c LEFT JOIN heads h ON h.seq > 0 ORDER BY h.tenant, h.chain", nil, func(row scanner) error {
+		var h headRow
+		if err := row.Scan(append(dest(&c), outer(&h)...)...); err != nil || !present(&h) {
 			return err
 		}
-		var err error
-		if p.Generation, err = strconv.ParseUint(string(generation), 10, 63); err != nil || seq == 0 {
-			return err
-		}
-		if len(hash) != 32 {
+		if len(h.hash) != 32 {
 			return errors.New("sqlstore: the head of a chain is damaged")
 		}
-		h.Chain, h.Seq, h.Time, h.Hash = teebroker.Chain(chain), uint64(seq), time.UnixMilli(ms).UTC(), [32]byte(hash)
-		p.Heads = append(p.Heads, h)
-		return nil
+		p.Heads = append(p.Heads, store.Head{
+			Tenant: h.tenant, Chain: teebroker.Chain(h.chain), Time: time.UnixMilli(h.time).UTC(),
+			Mark: store.Mark{Seq: uint64(h.seq), Hash: [32]byte(h.hash)},
+		})
+		return s.rows.check(&h)
 	})
-	if err == nil && p.Generation == 0 {
-		err = errors.New("sqlstore: the generation of the database is damaged")
+	if err == nil {
+		p.Generation, err = uint64(c.generation), s.rows.check(&c)
 	}
 	if err != nil {
 		return store.Position{}, err

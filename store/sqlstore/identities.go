@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 
@@ -18,21 +19,23 @@ import (
 
 var errIdentity = errors.New("sqlstore: an identity is damaged")
 
-const identityColumns = "SELECT tenant, ek, instance, state, body FROM identities "
+var identityColumns = "SELECT " + identityTable.as("x") + " FROM identities x "
 
 // identities returns those that a query finds, which begins with identityColumns.
 func identities(q querier, query string, args ...any) (all []store.Identity, err error) {
 	err = q.each(query, args, func(r scanner) error {
-		var tenant, state string
-		var ek, instance, body []byte
-		if err := r.Scan(&tenant, &ek, &instance, &state, &body); err != nil {
+		var row identityRow
+		if err := r.Scan(dest(&row)...); err != nil {
+			return err
+		}
+		if err := q.store().rows.check(&row); err != nil {
 			return err
 		}
 		var x store.Identity
-		if err := strictjson.Unmarshal(body, &x); err != nil {
+		if err := strictjson.Unmarshal(row.body, &x); err != nil {
 			return errIdentity
 		}
-		if x.Tenant != tenant || !bytes.Equal(x.EK[:], ek) || !bytes.Equal(x.Instance[:], instance) || string(x.State) != state {
+		if x.Tenant != row.tenant || !bytes.Equal(x.EK[:], row.ek) || !bytes.Equal(x.Instance[:], row.instance) || string(x.State) != row.state {
 			return errIdentity
 		}
 		all = append(all, x)
@@ -125,19 +128,21 @@ func (t *tx) writeEK(x store.Identity) error {
 	if err != nil {
 		return err
 	}
-	_, err = t.exec(`INSERT INTO identities (tenant, ek, instance, state, made, agent, agent_id, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (tenant, ek) DO UPDATE SET state = excluded.state, agent = excluded.agent, agent_id = excluded.agent_id, body = excluded.body`,
-		x.Tenant, x.EK[:], x.Instance[:], string(x.State), made, text(x.Agent), text(x.AgentID), body)
-	return err
+	row := identityRow{tenant: x.Tenant, ek: x.EK[:], instance: x.Instance[:], state: string(x.State), made: made, agent: text(x.Agent), agentID: text(x.AgentID), body: body}
+	var old identityRow
+	found, err := fetch(t, &old, " FROM identities x WHERE x.tenant = ? AND x.ek = ?", []any{x.Tenant, x.EK[:]})
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return t.insert(&row)
+	}
+	row.instance, row.made, row.stored = old.instance, old.made, old.stored
+	return t.update(&row)
 }
 
 // text is s, or NULL.
-func text(s string) any {
-	if s == "" {
-		return nil
-	}
-	return s
-}
+func text(s string) sql.NullString { return sql.NullString{String: s, Valid: s != ""} }
 
 // holdEpochs holds the epochs of instances that can be.
 func (t *tx) holdEpochs(tenant string, instances [][16]byte) error {
@@ -149,26 +154,26 @@ func (t *tx) holdEpochs(tenant string, instances [][16]byte) error {
 		return err
 	}
 	for _, k := range keys {
-		rows := map[string]epoch.Row{}
-		err := t.each("SELECT purpose, state FROM epochs WHERE tenant = ? AND instance = ?", []any{k.tenant, k.id[:]}, func(r scanner) error {
-			var purpose string
-			var state []byte
-			if err := r.Scan(&purpose, &state); err != nil {
-				return err
-			}
-			row, err := parseRow(state)
-			rows[purpose] = row
+		var rows []epochRow
+		err := t.each("SELECT "+epochTable.as("x")+" FROM epochs x WHERE x.tenant = ? AND x.instance = ?", []any{k.tenant, k.id[:]}, func(r scanner) error {
+			var row epochRow
+			err := r.Scan(dest(&row)...)
+			rows = append(rows, row)
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		for purpose, row := range rows {
-			held, err := row.Hold()
-			if err != nil || row.Status == epoch.Held {
+		for _, row := range rows {
+			e, err := t.s.parseEpochs(row)
+			if err != nil {
+				return err
+			}
+			held, err := e.is.Hold()
+			if err != nil || e.is.Status == epoch.Held {
 				continue
 			}
-			if err := t.set(epochPlace{k.tenant, k.id, purpose}, row, held); err != nil {
+			if err := t.set(epochPlace{k.tenant, k.id, row.purpose}, e, held); err != nil {
 				return err
 			}
 		}

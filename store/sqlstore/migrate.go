@@ -75,8 +75,16 @@ func (s *Store) migrate(ctx context.Context, migrations []string) error {
 				return fmt.Errorf("migration %d: %w", version+i+1, err)
 			}
 		}
-		if version == len(migrations) {
+		switch {
+		case version == len(migrations):
 			return nil
+		case version > 0 && version < firstWithMACs && len(migrations) >= firstWithMACs:
+			if !s.cfg.AllowUnauthenticatedRows {
+				return fmt.Errorf("%w: it is of version %d", ErrUnauthenticated, version)
+			}
+			if err := s.authenticate(ctx, x); err != nil {
+				return fmt.Errorf("authenticating rows: %w", err)
+			}
 		}
 		return x.setMeta(ctx, "schema", strconv.AppendInt(nil, int64(len(migrations)), 10))
 	})
@@ -96,23 +104,32 @@ func (s *Store) first(ctx context.Context) error {
 		} else if _, err := s.cfg.Cipher.Open(ctx, canary, aad("meta", "", []byte("cipher"))); err != nil {
 			return fmt.Errorf("the Cipher is not that of the database: %w", err)
 		}
-		simulated, err := x.meta(ctx, "simulated")
+		simulated, err := s.marked(ctx, x, "simulated")
 		if err != nil {
-			return err
+			return fmt.Errorf("the RowKey is not that of the database, or: %w", err)
 		}
 		if string(simulated) != strconv.FormatBool(s.cfg.Simulated) {
 			return fmt.Errorf("%w: simulated is %s", ErrSimulated, simulated)
 		}
-		generation, err := x.meta(ctx, "generation")
-		if err != nil {
+		var c clockRow
+		if _, err := scanOne(x.query(ctx, "SELECT "+clockTable.as("c")+" FROM clock c"))(dest(&c)...); err != nil {
 			return err
 		}
-		if s.generation, err = strconv.ParseUint(string(generation), 10, 63); err != nil || s.generation == 0 {
-			return errors.New("the generation of the database is damaged")
+		if err := s.rows.check(&c); err != nil {
+			return err
 		}
-		_, err = scanOne(x.query(ctx, "SELECT latest FROM clock"))(&s.latest)
-		return err
+		s.generation, s.latest = uint64(c.generation), c.latest
+		return nil
 	})
+}
+
+// marked is meta of a value that has a MAC.
+func (s *Store) marked(ctx context.Context, x *session, name string) ([]byte, error) {
+	var m metaRow
+	if _, err := scanOne(x.query(ctx, "SELECT "+metaTable.as("m")+" FROM meta m WHERE m.name = ?", name))(dest(&m)...); err != nil {
+		return nil, err
+	}
+	return m.value, s.rows.check(&m)
 }
 
 // begin is the first start of a database.
@@ -123,11 +140,14 @@ func (s *Store) begin(ctx context.Context, x *session) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(
-		x.setMeta(ctx, "cipher", canary),
-		x.setMeta(ctx, "simulated", strconv.AppendBool(nil, s.cfg.Simulated)),
-		x.setMeta(ctx, "generation", []byte("1")),
-	)
+	for name, value := range map[string][]byte{"cipher": canary, "simulated": strconv.AppendBool(nil, s.cfg.Simulated)} {
+		if _, err := x.exec(ctx, metaTable.insert, s.rows.args(&metaRow{name: name, value: value})...); err != nil {
+			return err
+		}
+	}
+	c := &clockRow{one: 1, generation: 1}
+	_, err = x.exec(ctx, "UPDATE clock SET generation = ?, mac = ? WHERE one = 1 AND latest = 0", c.generation, s.rows.sum(c))
+	return err
 }
 
 // seal encrypts value for its place: the table and column, the tenant, and the

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"time"
 
@@ -51,7 +52,8 @@ func (s *Store) Put(ctx context.Context, id string, value []byte, expiry time.Ti
 	case id == "" || len(id) > 128 || len(value) > maxKept:
 		return errors.New("sqlstore: not to be kept: the id or the value is too long")
 	}
-	sealed, err := s.seal(ctx, value, "kept.value", "", []byte(id))
+	place := s.keptPlace(id, until)
+	sealed, err := s.seal(ctx, value, "kept.value", "", place...)
 	if err != nil {
 		return err
 	}
@@ -71,19 +73,26 @@ func (s *Store) Get(ctx context.Context, id string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var marked, db int64
+	var c clockRow
+	var db int64
 	var sealed []byte
 	var until *int64
-	_, err = r.row("SELECT c.latest, "+s.d.clock+", k.value, k.expiry FROM clock c LEFT JOIN kept k ON k.id = ?", []any{id}, &marked, &db, &sealed, &until)
+	_, err = r.row("SELECT "+clockTable.as("c")+", "+s.d.clock+", k.value, k.expiry FROM clock c LEFT JOIN kept k ON k.id = ?", []any{id}, append(dest(&c), &db, &sealed, &until)...)
 	if err != nil {
 		return nil, err
 	}
-	now, err := s.now(marked, db)
+	now, err := s.clock(&c, db)
 	switch {
 	case err != nil:
 		return nil, err
 	case until == nil || now >= *until:
 		return nil, teebroker.Gone
 	}
-	return s.open(ctx, sealed, "kept.value", "", []byte(id))
+	return s.open(ctx, sealed, "kept.value", "", s.keptPlace(id, *until)...)
+}
+
+// keptPlace is what a kept value is sealed for: its expiry is as it was put, and
+// after a restore none opens.
+func (s *Store) keptPlace(id string, expiry int64) [][]byte {
+	return [][]byte{[]byte(id), binary.BigEndian.AppendUint64(nil, uint64(expiry)), binary.BigEndian.AppendUint64(nil, s.generation)}
 }

@@ -49,7 +49,7 @@ func sqliteConfig(t testing.TB, path string, clock func() time.Time) sqlstore.Co
 	}
 	return sqlstore.Config{
 		Dialect: sqlstore.SQLite, DB: database(t, "sqlite", dsn(path)), Read: database(t, "sqlite", dsn(path)),
-		Cipher: cipher(t), Decoders: policy.Decoders{snp.Format: policy.Decoder(snp.DecodeReferenceValues)}, Time: clock,
+		Cipher: cipher(t), RowKey: [32]byte{2}, Decoders: policy.Decoders{snp.Format: policy.Decoder(snp.DecodeReferenceValues)}, Time: clock,
 	}
 }
 

@@ -39,21 +39,16 @@ func (t *tx) once(tenant string, taken store.Taken) error {
 // locked. It is to be called before the act changes anything.
 func (t *tx) ordered(ctx context.Context, act teebroker.OrderAct, tenant string, id [16]byte, name string, blob [32]byte) (store.Taken, error) {
 	d := store.Deed{Act: act, Tenant: tenant, Instance: id, Name: name, Blob: blob}
-	var generation int64
-	found, err := t.row("SELECT generation FROM instances WHERE tenant = ? AND id = ? AND deleted = 0"+t.d.lock, []any{tenant, id[:]}, &generation)
+	r, err := live(t, instanceKey{tenant, id}, t.d.lock)
 	switch {
 	case err != nil:
 		return store.Taken{}, err
-	case !found:
+	case r == nil:
 		return store.Taken{}, store.NotFound
 	}
-	reg, err := registration(t, instanceKey{tenant, id})
-	if err != nil {
-		return store.Taken{}, err
-	}
-	d.Generation, d.Key = uint64(generation), reg.OwnerKey
+	d.Generation, d.Key = uint64(r.generation), r.reg.OwnerKey
 	if act == teebroker.OrderAuthorize && d.Key != [32]byte{} {
-		all, err := orders(t, instanceKey{tenant, id}, reg)
+		all, err := orders(t, instanceKey{tenant, id}, r.reg)
 		if err != nil {
 			return store.Taken{}, err
 		}
@@ -165,13 +160,13 @@ func (t *tx) registeredBy(tenant string, id [16]byte, taken store.Taken, generat
 
 // policyOrder takes the order of a document, if one has to be there or is. changes
 // says that it is another than before, ids are the instances that ask for it.
-func (t *tx) policyOrder(ctx context.Context, tenant, name string, doc []byte, changes bool, ids [][]byte) (store.Taken, error) {
+func (t *tx) policyOrder(ctx context.Context, tenant, name string, doc []byte, changes bool, ids [][16]byte) (store.Taken, error) {
 	var needed [][32]byte
 	for _, id := range ids {
 		if !changes {
 			break
 		}
-		reg, err := registration(t, instanceKey{tenant, [16]byte(id)})
+		reg, err := registration(t, instanceKey{tenant, id})
 		if errors.Is(err, teebroker.NoInstance) || err == nil && reg.OwnerKey == [32]byte{} {
 			continue
 		}

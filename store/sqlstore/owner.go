@@ -7,10 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/internal/names"
-	"github.com/teebroker/teebroker/policy"
 	"github.com/teebroker/teebroker/store"
 )
 
@@ -45,8 +46,9 @@ func (s *Store) PutPolicy(ctx context.Context, tenant, name string, doc []byte) 
 		if err != nil && !errors.Is(err, store.NotFound) {
 			return err
 		}
-		same := err == nil && bytes.Equal(old, doc)
-		ids, err := t.naming(tenant, name)
+		has := err == nil
+		same := has && bytes.Equal(old, doc)
+		ids, err := naming(t, tenant, name)
 		if err != nil {
 			return err
 		}
@@ -58,11 +60,11 @@ func (s *Store) PutPolicy(ctx context.Context, tenant, name string, doc []byte) 
 			_, err = t.act(tenant, store.KindPolicy, store.Act{Policy: name, Digest: sha256.Sum256(doc), Order: order.Digest()})
 			return err
 		}
-		if _, err := t.exec("INSERT INTO policies (tenant, name, document) VALUES (?, ?, ?) ON CONFLICT (tenant, name) DO UPDATE SET document = excluded.document", tenant, name, doc); err != nil {
+		if err := t.putPolicy(tenant, name, doc, has); err != nil {
 			return err
 		}
 		for _, id := range ids {
-			if _, err := t.change(tenant, [16]byte(id)); err != nil {
+			if _, err := t.change(tenant, id, nil); err != nil {
 				return err
 			}
 		}
@@ -71,38 +73,48 @@ func (s *Store) PutPolicy(ctx context.Context, tenant, name string, doc []byte) 
 	})
 }
 
-// naming returns the instances that name a policy.
-func (t *tx) naming(tenant, name string) (ids [][]byte, err error) {
-	err = t.each("SELECT instance FROM instance_policies WHERE tenant = ? AND name = ? ORDER BY instance", []any{tenant, name}, func(r scanner) error {
-		var id []byte
-		err := r.Scan(&id)
-		if err == nil && len(id) != 16 {
-			err = errors.New("sqlstore: the policies of an instance are damaged")
-		}
-		ids = append(ids, id)
+// putPolicy stores a document, over the one that there is.
+func (t *tx) putPolicy(tenant, name string, doc []byte, replace bool) error {
+	d := sha256.Sum256(doc)
+	if !replace {
+		return t.insert(&policyRow{tenant: tenant, name: name, content: d[:]}, doc)
+	}
+	var p policyRow
+	if _, err := fetch(t, &p, " FROM policies x WHERE x.tenant = ? AND x.name = ?", []any{tenant, name}); err != nil {
 		return err
-	})
-	return ids, err
+	}
+	p.content = d[:]
+	if err := t.update(&p); err != nil {
+		return err
+	}
+	_, err := t.exec("UPDATE policies SET document = ? WHERE tenant = ? AND name = ?", doc, tenant, name)
+	return err
 }
 
-// change raises the generation of an instance and voids its open
-// authorizations. It returns the new generation, or NotFound.
-func (t *tx) change(tenant string, id [16]byte) (uint64, error) {
-	var generation int64
-	found, err := t.row("SELECT generation FROM instances WHERE tenant = ? AND id = ? AND deleted = 0"+t.d.lock, []any{tenant, id[:]}, &generation)
-	switch {
-	case err != nil:
-		return 0, err
-	case !found:
-		return 0, store.NotFound
+// naming returns the instances that name a policy, out of what their owner
+// registered: an index beside that could be short of one.
+func naming(q querier, tenant, policy string) (ids [][16]byte, err error) {
+	var all []*registered
+	err = q.each("SELECT "+instanceTable.as("x")+", x.registration FROM instances x WHERE x.tenant = ? ORDER BY x.id", []any{tenant}, func(row scanner) error {
+		r := &registered{}
+		all = append(all, r)
+		return row.Scan(append(dest(&r.instanceRow), &r.registration)...)
+	})
+	if err != nil {
+		return nil, err
 	}
-	generation++
-	if _, err := t.exec("UPDATE instances SET generation = ? WHERE tenant = ? AND id = ?", generation, tenant, id[:]); err != nil {
-		return 0, err
+	for _, r := range all {
+		if err := q.store().rows.check(&r.instanceRow); err != nil {
+			return nil, err
+		}
+		if err := r.parse(); err != nil {
+			return nil, err
+		}
+		if slices.Contains(r.reg.Policies, policy) && len(r.id) == 16 {
+			ids = append(ids, [16]byte(r.id))
+		}
 	}
-	_, err = t.exec("UPDATE authorizations SET state = ? WHERE tenant = ? AND instance = ? AND not_after > ? AND state = 0 AND used < uses",
-		stateVoided, tenant, id[:], t.now)
-	return uint64(generation), err
+	return ids, nil
 }
 
 // Policy implements [store.Owner].
@@ -121,13 +133,18 @@ func (s *Store) Policies(ctx context.Context, tenant string) ([]string, error) {
 		return nil, err
 	}
 	var all []string
-	err = r.each("SELECT name FROM policies WHERE tenant = ? ORDER BY name", []any{tenant}, func(r scanner) error {
-		var name string
-		err := r.Scan(&name)
-		all = append(all, name)
-		return err
+	err = r.each("SELECT "+policyTable.as("x")+" FROM policies x WHERE x.tenant = ? ORDER BY x.name", []any{tenant}, func(row scanner) error {
+		var p policyRow
+		if err := row.Scan(dest(&p)...); err != nil {
+			return err
+		}
+		all = append(all, p.name)
+		return s.rows.check(&p)
 	})
-	return all, err
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
 }
 
 // Register implements [store.Owner].
@@ -146,7 +163,7 @@ func (s *Store) Register(ctx context.Context, tenant string, id [16]byte, reg st
 			return err
 		}
 		var err error
-		status, err = statusOf(t, tenant, id)
+		status, _, err = statusOf(t, tenant, id)
 		return err
 	})
 	if err != nil {
@@ -166,34 +183,37 @@ func (t *tx) register(ctx context.Context, tenant string, id [16]byte, reg store
 	if err != nil {
 		return err
 	}
-	generation, key, same, err := t.registered(tenant, id, want)
-	if err != nil {
+	has, err := load(t, instanceKey{tenant, id}, t.d.lock)
+	switch {
+	case err != nil:
 		return err
+	case has != nil && has.deleted != 0:
+		return fmt.Errorf("%w: the instance was deleted", store.Conflict)
 	}
-	order, err := t.registerOrder(ctx, tenant, id, reg, generation, key)
-	if err != nil || same {
+	var before uint64
+	var key [32]byte
+	if has != nil {
+		before, key = uint64(has.generation), has.reg.OwnerKey
+	}
+	order, err := t.registerOrder(ctx, tenant, id, reg, before, key)
+	if err != nil || has != nil && bytes.Equal(has.registration, want) {
 		return err
 	}
 	if err := t.claim(tenant, id, reg.Launch.Claims); err != nil {
 		return err
 	}
-	if generation == 0 {
-		generation = 1
-		launch := teebroker.LaunchID(tenant, id)
-		_, err = t.exec("INSERT INTO instances (tenant, id, generation, launch_id, registration, deleted) VALUES (?, ?, 1, ?, ?, 0)", tenant, id[:], launch[:], want)
-	} else if generation, err = t.change(tenant, id); err == nil {
-		_, err = t.exec("UPDATE instances SET registration = ? WHERE tenant = ? AND id = ?", want, tenant, id[:])
+	generation := uint64(1)
+	if has != nil {
+		generation, err = t.change(tenant, id, func(r *registered) { r.reg = reg })
+	} else {
+		launch, policy := teebroker.LaunchID(tenant, id), teebroker.PolicyDigest(digests(ps)...)
+		r := &registered{instanceRow: instanceRow{tenant: tenant, id: id[:], generation: 1, launch: launch[:], policy: policy[:]}, reg: reg}
+		if err = r.encode(); err == nil {
+			err = t.insert(&r.instanceRow, r.registration)
+		}
 	}
 	if err != nil {
 		return err
-	}
-	if _, err := t.exec("DELETE FROM instance_policies WHERE tenant = ? AND instance = ?", tenant, id[:]); err != nil {
-		return err
-	}
-	for _, name := range reg.Policies {
-		if _, err := t.exec("INSERT INTO instance_policies (tenant, name, instance) VALUES (?, ?, ?)", tenant, name, id[:]); err != nil {
-			return err
-		}
 	}
 	if err := t.registeredBy(tenant, id, order, generation, key); err != nil {
 		return err
@@ -202,49 +222,27 @@ func (t *tx) register(ctx context.Context, tenant string, id [16]byte, reg store
 	return err
 }
 
-// registered returns the generation of an instance, zero if it is new, its owner
-// key, and whether it is registered as wanted.
-func (t *tx) registered(tenant string, id [16]byte, want []byte) (uint64, [32]byte, bool, error) {
-	var generation int64
-	var deleted int
-	var has []byte
-	found, err := t.row("SELECT generation, deleted, registration FROM instances WHERE tenant = ? AND id = ?"+t.d.lock, []any{tenant, id[:]}, &generation, &deleted, &has)
-	switch {
-	case err != nil || !found:
-		return 0, [32]byte{}, false, err
-	case deleted != 0:
-		return 0, [32]byte{}, false, fmt.Errorf("%w: the instance was deleted", store.Conflict)
-	}
-	var reg store.Registration
-	if err := json.Unmarshal(has, &reg); err != nil {
-		return 0, [32]byte{}, false, errors.New("sqlstore: a registration is damaged")
-	}
-	return uint64(generation), reg.OwnerKey, bytes.Equal(has, want), nil
-}
-
 // claim makes launch claims those of an instance, for ever.
 func (t *tx) claim(tenant string, id [16]byte, claims []store.Claim) error {
 	for _, c := range claims {
 		if own, ok := c.OwnValue(); ok {
-			var of string
-			var other []byte
-			found, err := t.row("SELECT tenant, id FROM instances WHERE launch_id = ?", []any{own[:]}, &of, &other)
+			var other instanceRow
+			found, err := fetch(t, &other, " FROM instances x WHERE x.launch_id = ?", []any{own[:]})
 			if err != nil {
 				return err
 			}
-			if found && (of != tenant || !bytes.Equal(other, id[:])) {
+			if found && (other.tenant != tenant || !bytes.Equal(other.id, id[:])) {
 				return fmt.Errorf("%w: launch claim %s", store.Conflict, c.Name)
 			}
 		}
-		if _, err := t.exec("INSERT INTO launch_claims (name, value, tenant, instance) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", c.Name, []byte(c.Want), tenant, id[:]); err != nil {
+		if _, err := t.insertNew(&claimRow{name: c.Name, value: c.Want, tenant: tenant, instance: id[:]}); err != nil {
 			return err
 		}
-		var of string
-		var by []byte
-		if _, err := t.row("SELECT tenant, instance FROM launch_claims WHERE name = ? AND value = ?", []any{c.Name, []byte(c.Want)}, &of, &by); err != nil {
+		var of claimRow
+		if _, err := fetch(t, &of, " FROM launch_claims x WHERE x.name = ? AND x.value = ?", []any{c.Name, []byte(c.Want)}); err != nil {
 			return err
 		}
-		if of != tenant || !bytes.Equal(by, id[:]) {
+		if of.tenant != tenant || !bytes.Equal(of.instance, id[:]) {
 			return fmt.Errorf("%w: launch claim %s", store.Conflict, c.Name)
 		}
 	}
@@ -257,49 +255,48 @@ func (s *Store) Status(ctx context.Context, tenant string, id [16]byte) (store.S
 	if err != nil {
 		return store.Status{}, err
 	}
-	return statusOf(r, tenant, id)
+	var fault error
+	for last := int64(-1); ; {
+		status, generation, err := statusOf(r, tenant, id)
+		switch {
+		case err == nil || !errors.Is(err, ErrForged):
+			return status, err
+		case generation == last:
+			return store.Status{}, errors.Join(fault, err)
+		}
+		last, fault = generation, err // unless it was changed between two statements
+	}
 }
 
-func statusOf(q querier, tenant string, id [16]byte) (store.Status, error) {
-	var generation int64
-	found, err := q.row("SELECT generation FROM instances WHERE tenant = ? AND id = ? AND deleted = 0", []any{tenant, id[:]}, &generation)
-	if err == nil && !found {
+// statusOf returns what there is of an instance, and always its generation.
+func statusOf(q querier, tenant string, id [16]byte) (store.Status, int64, error) {
+	r, err := live(q, instanceKey{tenant, id}, "")
+	if err == nil && r == nil {
 		err = store.NotFound
 	}
 	if err != nil {
-		return store.Status{}, err
+		return store.Status{}, 0, err
 	}
-	status := store.Status{ID: id, Generation: uint64(generation), Blobs: map[string][]byte{}}
-	if status.Registration, err = registration(q, instanceKey{tenant, id}); err != nil {
-		if errors.Is(err, teebroker.NoInstance) {
-			err = store.NotFound
-		}
-		return store.Status{}, err
-	}
-	if status.Registration.OwnerKey != [32]byte{} {
-		all, err := orders(q, instanceKey{tenant, id}, status.Registration)
+	status := store.Status{ID: id, Generation: uint64(r.generation), Registration: r.reg, Blobs: map[string][]byte{}}
+	if r.reg.OwnerKey != [32]byte{} {
+		all, err := orders(q, instanceKey{tenant, id}, r.reg)
 		if err != nil {
-			return store.Status{}, err
+			return store.Status{}, r.generation, err
 		}
 		status.State = all.State()
 	}
-	err = q.each("SELECT purpose, digest FROM purposes WHERE tenant = ? AND instance = ? ORDER BY purpose", []any{tenant, id[:]}, func(r scanner) error {
-		var purpose string
-		var digest []byte
-		if err := r.Scan(&purpose, &digest); err != nil {
-			return err
-		}
-		if digest == nil {
+	all, err := purposes(q, r)
+	if err != nil {
+		return store.Status{}, r.generation, err
+	}
+	for _, purpose := range slices.Sorted(maps.Keys(all)) {
+		if p := all[purpose]; p.digest == nil {
 			status.Secrets = append(status.Secrets, purpose)
 		} else {
-			status.Blobs[purpose] = digest
+			status.Blobs[purpose] = p.digest
 		}
-		return nil
-	})
-	if err != nil {
-		return store.Status{}, err
 	}
-	return status, nil
+	return status, r.generation, nil
 }
 
 // Instances implements [store.Owner].
@@ -309,18 +306,20 @@ func (s *Store) Instances(ctx context.Context, tenant string) ([][16]byte, error
 		return nil, err
 	}
 	var ids [][16]byte
-	err = r.each("SELECT id FROM instances WHERE tenant = ? AND deleted = 0 ORDER BY id", []any{tenant}, func(r scanner) error {
-		var id []byte
-		if err := r.Scan(&id); err != nil {
+	err = r.each("SELECT "+instanceTable.as("x")+" FROM instances x WHERE x.tenant = ? ORDER BY x.id", []any{tenant}, func(row scanner) error {
+		var i instanceRow
+		if err := row.Scan(dest(&i)...); err != nil {
 			return err
 		}
-		if len(id) != 16 {
-			return errors.New("sqlstore: an instance is damaged")
+		if len(i.id) == 16 && i.deleted == 0 {
+			ids = append(ids, [16]byte(i.id))
 		}
-		ids = append(ids, [16]byte(id))
-		return nil
+		return s.rows.check(&i)
 	})
-	return ids, err
+	if err != nil {
+		return nil, err
+	}
+	return ids, nil
 }
 
 // Delete implements [store.Owner].
@@ -330,19 +329,16 @@ func (s *Store) Delete(ctx context.Context, tenant string, id [16]byte) error {
 		if err != nil {
 			return err
 		}
-		generation, err := t.change(tenant, id)
+		generation, err := t.change(tenant, id, func(r *registered) {
+			r.deleted, r.reg, r.purposes = 1, store.Registration{}, nil
+		})
 		if err != nil {
-			return err
-		}
-		if _, err := t.exec("UPDATE instances SET deleted = 1, registration = ? WHERE tenant = ? AND id = ?", []byte{}, tenant, id[:]); err != nil {
 			return err
 		}
 		for _, q := range []string{
 			"DELETE FROM purposes WHERE tenant = ? AND instance = ?",
 			"DELETE FROM epoch_blobs WHERE tenant = ? AND instance = ?",
 			"DELETE FROM orders WHERE tenant = ? AND instance = ?",
-			"DELETE FROM instance_policies WHERE tenant = ? AND instance = ?",
-			"UPDATE authorizations SET state = 2 WHERE tenant = ? AND instance = ?",
 			"UPDATE releases SET sealed = NULL, confirm_key = NULL WHERE tenant = ? AND instance = ?",
 		} {
 			if _, err := t.exec(q, tenant, id[:]); err != nil {
@@ -389,16 +385,6 @@ func (s *Store) ReplaceBlob(ctx context.Context, tenant string, id [16]byte, pur
 	return s.put(ctx, tenant, id, purpose, put{kind: store.KindBlob, act: teebroker.OrderBlob, digest: digest, wrapped: bytes.Clone(wrapped), old: &old})
 }
 
-// current returns a Conflict unless the blob of a purpose is the one called want.
-func (t *tx) current(tenant string, id [16]byte, purpose string, want []byte) error {
-	var digest []byte
-	found, err := t.row("SELECT digest FROM purposes WHERE tenant = ? AND instance = ? AND purpose = ?", []any{tenant, id[:], purpose}, &digest)
-	if err == nil && (!found || !bytes.Equal(digest, want)) {
-		err = fmt.Errorf("%w: another blob is registered", store.Conflict)
-	}
-	return err
-}
-
 // put is what a purpose gets: a secret, or a blob.
 type put struct {
 	kind    teebroker.Kind
@@ -413,15 +399,8 @@ type put struct {
 func (s *Store) put(ctx context.Context, tenant string, id [16]byte, purpose string, p put) error {
 	return s.own(ctx, tenant, func(t *tx) error {
 		order, err := t.ordered(ctx, p.act, tenant, id, purpose, p.digest)
-		if err != nil {
-			return err
-		}
-		generation, err := t.change(tenant, id)
 		if err == nil {
 			err = t.noEpochs(tenant, id, purpose)
-		}
-		if err == nil && p.old != nil {
-			err = t.current(tenant, id, purpose, p.old[:])
 		}
 		if err == nil && p.secret != nil && order.Issuer != p.owner {
 			err = fmt.Errorf("%w: the owner key was changed meanwhile", store.Conflict)
@@ -429,18 +408,16 @@ func (s *Store) put(ctx context.Context, tenant string, id [16]byte, purpose str
 		if err != nil {
 			return err
 		}
-		var digest []byte
+		row := stored{purposeRow: purposeRow{purpose: purpose}, secret: p.secret, wrapped: p.wrapped}
 		if p.secret == nil {
-			digest = p.digest[:]
+			row.digest = p.digest[:]
 			if err := t.keepOrder(tenant, id, store.SubjectBlob(purpose), order); err != nil {
 				return err
 			}
 		} else if _, err := t.exec("DELETE FROM orders WHERE tenant = ? AND instance = ? AND subject = ?", tenant, id[:], store.SubjectBlob(purpose)); err != nil {
 			return err
 		}
-		_, err = t.exec(`INSERT INTO purposes (tenant, instance, purpose, secret, digest, wrapped, epoch) VALUES (?, ?, ?, ?, ?, ?, 0)
-ON CONFLICT (tenant, instance, purpose) DO UPDATE SET secret = excluded.secret, digest = excluded.digest, wrapped = excluded.wrapped, epoch = excluded.epoch`,
-			tenant, id[:], purpose, null(p.secret), null(digest), null(p.wrapped))
+		generation, err := t.changePurpose(tenant, id, row, p.old)
 		if err != nil {
 			return err
 		}
@@ -449,11 +426,37 @@ ON CONFLICT (tenant, instance, purpose) DO UPDATE SET secret = excluded.secret, 
 	})
 }
 
-// digests are those of the documents that an instance names, in its order.
-func digests(ps []*policy.Policy) [][32]byte {
-	var ds [][32]byte
-	for _, p := range ps {
-		ds = append(ds, p.Digest())
+// changePurpose is change by which an instance has p, in place of what it had. If
+// old is not nil and not the digest of that, it is a Conflict.
+func (t *tx) changePurpose(tenant string, id [16]byte, p stored, old *[32]byte) (uint64, error) {
+	var had bool
+	generation, err := t.change(tenant, id, func(r *registered) {
+		if _, had = r.purposes[p.purpose]; r.purposes == nil {
+			r.purposes = map[string]int64{}
+		}
+		r.purposes[p.purpose] = r.generation
+	})
+	if err != nil {
+		return 0, err
 	}
-	return ds
+	var has purposeRow
+	found, err := fetch(t, &has, " FROM purposes x WHERE x.tenant = ? AND x.instance = ? AND x.purpose = ?", []any{tenant, id[:], p.purpose})
+	switch {
+	case err != nil:
+		return 0, err
+	case found != had:
+		return 0, forged("purposes")
+	case old != nil && !bytes.Equal(has.digest, old[:]):
+		return 0, fmt.Errorf("%w: another blob is registered", store.Conflict)
+	}
+	p.tenant, p.instance, p.generation, p.content = tenant, id[:], int64(generation), content(&p.secret, &p.wrapped)
+	if !found {
+		return generation, t.insert(&p.purposeRow, null(p.secret), null(p.wrapped))
+	}
+	p.stored = has.stored
+	if err := t.update(&p.purposeRow); err != nil {
+		return 0, err
+	}
+	_, err = t.exec("UPDATE purposes SET secret = ?, wrapped = ? WHERE tenant = ? AND instance = ? AND purpose = ?", null(p.secret), null(p.wrapped), tenant, id[:], p.purpose)
+	return generation, err
 }

@@ -54,7 +54,7 @@ func postgresConfig(t testing.TB, dsn string, clock func() time.Time) sqlstore.C
 	db.SetMaxOpenConns(16)
 	db.SetMaxIdleConns(16) // or every burst opens connections
 	return sqlstore.Config{
-		Dialect: sqlstore.PostgreSQL, DB: db, Cipher: cipher(t), Time: clock,
+		Dialect: sqlstore.PostgreSQL, DB: db, Cipher: cipher(t), RowKey: [32]byte{2}, Time: clock,
 		Decoders: policy.Decoders{snp.Format: policy.Decoder(snp.DecodeReferenceValues)},
 	}
 }

@@ -14,9 +14,9 @@ import (
 
 // head is where a chain ends.
 type head struct {
-	last          store.RecordEntry
-	minute, count int64
-	added         bool
+	headRow
+	last  store.RecordEntry
+	added bool
 }
 
 const (
@@ -37,27 +37,30 @@ func (t *tx) head(k headKey) (*head, error) {
 		return nil, err
 	}
 	h := &head{}
-	var seq, ms int64
-	var hash, at []byte
-	q, args := headRow+t.d.lock, []any{int64(seen.Seq), k.tenant, string(k.chain)}
-	found, err := t.row(q, args, &seq, &ms, &hash, &h.minute, &h.count, &at)
+	var at []byte
+	q, args := headAt+t.d.lock, []any{int64(seen.Seq), k.tenant, string(k.chain)}
+	found, err := fetch(t, &h.headRow, q, args, &at)
 	if err != nil {
 		return nil, err
 	}
 	if !found {
-		// Whoever else begins it makes this wait, and then there is one.
-		if _, err := t.exec("INSERT INTO heads (tenant, chain, seq, time, hash, minute, count) VALUES (?, ?, 0, 0, ?, 0, 0) ON CONFLICT DO NOTHING",
-			k.tenant, string(k.chain), make([]byte, 32)); err != nil {
+		// Another process that makes it this moment makes this wait, and then there is one.
+		first := &headRow{tenant: k.tenant, chain: string(k.chain), generation: int64(t.s.generation), hash: make([]byte, 32)}
+		if _, err := t.insertNew(first); err != nil {
 			return nil, err
 		}
-		if found, err = t.row(q, args, &seq, &ms, &hash, &h.minute, &h.count, &at); err != nil || !found {
+		if found, err = fetch(t, &h.headRow, q, args, &at); err != nil || !found {
 			return nil, errors.Join(err, errors.New("no head"))
 		}
 	}
-	if len(hash) != 32 {
+	switch era := uint64(h.generation); {
+	case len(h.hash) != 32:
 		return nil, errors.New("head of a chain is damaged")
+	case era > t.s.generation, era != t.s.generation && k.chain == teebroker.Decisions:
+		// A restore has an entry in the decisions of every tenant.
+		return nil, forged(headTable.name)
 	}
-	h.last = store.RecordEntry{Seq: uint64(seq), Time: time.UnixMilli(ms), Hash: [32]byte(hash)}
+	h.last = store.RecordEntry{Seq: uint64(h.seq), Time: time.UnixMilli(h.time), Hash: [32]byte(h.hash)}
 	if err := t.s.same(k, seen, store.Mark{Seq: h.last.Seq, Hash: h.last.Hash}, at); err != nil {
 		return nil, err
 	}
@@ -84,9 +87,16 @@ func (t *tx) add(e teebroker.Entry) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	_, err = t.exec("INSERT INTO entries (tenant, chain, seq, generation, time, kind, body, previous, hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		e.Tenant, string(e.Chain), int64(next.Seq), int64(next.Generation), next.Time.UnixMilli(), string(e.Kind), e.Body, next.Previous[:], next.Hash[:])
-	return next.Seq, err
+	return next.Seq, t.insert(entryOf(next), wideOf(next)...)
+}
+
+func entryOf(e store.RecordEntry) *entryRow {
+	return &entryRow{tenant: e.Tenant, chain: string(e.Chain), seq: int64(e.Seq), hash: e.Hash[:]}
+}
+
+// wideOf are the columns of e that its hash is over.
+func wideOf(e store.RecordEntry) []any {
+	return []any{int64(e.Generation), e.Time.UnixMilli(), string(e.Kind), e.Body, e.Previous[:]}
 }
 
 // addRefusal is add for what strangers cause: some are left out.
@@ -133,10 +143,10 @@ func (t *tx) writeHeads() error {
 	})
 	for _, k := range keys {
 		h := t.heads[k]
-		n, err := t.exec("UPDATE heads SET seq = ?, time = ?, hash = ?, minute = ?, count = ? WHERE tenant = ? AND chain = ?",
-			int64(h.last.Seq), h.last.Time.UnixMilli(), h.last.Hash[:], h.minute, h.count, k.tenant, string(k.chain))
-		if err != nil || n != 1 {
-			return errors.Join(err, fmt.Errorf("%d heads", n))
+		row := &h.headRow
+		row.generation, row.seq, row.time, row.hash = int64(t.s.generation), int64(h.last.Seq), h.last.Time.UnixMilli(), h.last.Hash[:]
+		if err := t.update(row); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -157,22 +167,68 @@ func (s *Store) Record(ctx context.Context, tenant string, c teebroker.Chain, af
 		return nil, err
 	}
 	var es []store.RecordEntry
-	err = r.each("SELECT seq, generation, time, kind, body, previous, hash FROM entries WHERE tenant = ? AND chain = ? AND seq > ? ORDER BY seq LIMIT ?",
-		[]any{tenant, string(c), int64(after), limit}, func(r scanner) error {
-			e := store.RecordEntry{Entry: teebroker.Entry{Chain: c, Tenant: tenant}}
-			var seq, generation, ms int64
-			var kind string
-			var previous, hash []byte
-			if err := r.Scan(&seq, &generation, &ms, &kind, &e.Body, &previous, &hash); err != nil {
-				return err
+	var h headRow
+	err = r.each("SELECT "+headTable.as("h")+", "+entryTable.as("e")+`, e.generation, e.time, e.kind, e.body, e.previous FROM (SELECT 1 AS one) x
+LEFT JOIN heads h ON h.tenant = ? AND h.chain = ? LEFT JOIN entries e ON e.tenant = ? AND e.chain = ? AND e.seq > ? ORDER BY e.seq LIMIT ?`,
+		[]any{tenant, string(c), tenant, string(c), int64(after), limit}, func(row scanner) error {
+			e, err := s.scanEntry(row, &h)
+			if err == nil && e != nil {
+				es = append(es, *e)
 			}
-			if len(previous) != 32 || len(hash) != 32 {
-				return errors.New("sqlstore: an entry is damaged")
-			}
-			e.Seq, e.Generation, e.Time = uint64(seq), uint64(generation), time.UnixMilli(ms).UTC()
-			e.Kind, e.Previous, e.Hash = teebroker.Kind(kind), [32]byte(previous), [32]byte(hash)
-			es = append(es, e)
-			return nil
+			return err
 		})
-	return es, err
+	if err == nil {
+		err = s.follows(&h, es, after, limit)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return es, nil
+}
+
+// scanEntry returns an entry, checked, or nil if there is none beside its head.
+func (s *Store) scanEntry(row scanner, h *headRow) (*store.RecordEntry, error) {
+	var r entryRow
+	var generation, ms int64
+	var kind string
+	var body, previous []byte
+	err := row.Scan(append(outer(h, &r), maybe{&generation}, maybe{&ms}, maybe{&kind}, &body, &previous)...)
+	if err != nil || !present(&r) {
+		return nil, err
+	}
+	if err := s.rows.check(&r); err != nil {
+		return nil, err
+	}
+	e := &store.RecordEntry{Entry: teebroker.Entry{Chain: teebroker.Chain(r.chain), Tenant: r.tenant, Kind: teebroker.Kind(kind), Body: body}}
+	e.Seq, e.Generation, e.Time = uint64(r.seq), uint64(generation), time.UnixMilli(ms).UTC()
+	copy(e.Previous[:], previous)
+	copy(e.Hash[:], r.hash)
+	if len(previous) != 32 || len(r.hash) != 32 || store.EntryHash(*e) != e.Hash {
+		return nil, forged(entryTable.name)
+	}
+	return e, nil
+}
+
+// follows returns an error unless es are the entries of a chain after one, without
+// gaps and up to its head, or as many as were asked for.
+func (s *Store) follows(h *headRow, es []store.RecordEntry, after uint64, limit int) error {
+	if present(h) {
+		if err := s.rows.check(h); err != nil {
+			return err
+		}
+	} else if len(es) > 0 {
+		return forged(headTable.name)
+	}
+	last := after
+	for i, e := range es {
+		if e.Seq != last+1 || i > 0 && e.Previous != es[i-1].Hash {
+			return forged(entryTable.name)
+		}
+		last = e.Seq
+	}
+	head := uint64(h.seq)
+	if last > head && last > after || last < head && len(es) < limit || len(es) > 0 && last == head && string(es[len(es)-1].Hash[:]) != string(h.hash) {
+		return forged(entryTable.name)
+	}
+	return nil
 }

@@ -3,8 +3,8 @@ package sqlstore
 // migrations are applied in their order, each once, and never edited: what is
 // wrong in one is put right by a later one. INT, BYTES and NAME are the types of
 // the dialect; TABLE_END closes a table in it. Instants are nanoseconds since
-// 1970, booleans 0 or 1. The mac columns are for the MAC of rows under the row
-// key, sections 10 and 13 of the protocol; nothing writes them yet.
+// 1970, booleans 0 or 1. The mac columns are the MACs of rows under the row key,
+// see rows.go.
 var migrations = []string{`
 CREATE TABLE clock (one INT NOT NULL PRIMARY KEY CHECK (one = 1), latest INT NOT NULL) TABLE_END;
 INSERT INTO clock (one, latest) VALUES (1, 0);
@@ -233,4 +233,29 @@ CREATE TABLE orders ( -- section 6 of the protocol; signed, so that they need no
   body     BYTES,
   PRIMARY KEY (tenant, instance, subject)
 ) TABLE_END;
+`, `
+ALTER TABLE clock ADD COLUMN generation INT NOT NULL DEFAULT 0; -- of the database
+ALTER TABLE clock ADD COLUMN mac BYTES;
+ALTER TABLE meta ADD COLUMN mac BYTES;
+ALTER TABLE tokens ADD COLUMN mac BYTES;
+ALTER TABLE policies ADD COLUMN content BYTES;  -- SHA-256 of document
+ALTER TABLE instances ADD COLUMN policy BYTES;  -- teebroker.PolicyDigest
+ALTER TABLE instances ADD COLUMN parts BYTES;   -- JSON: its purposes, and the generation of each
+ALTER TABLE instances ADD COLUMN content BYTES; -- SHA-256 of registration
+DROP TABLE instance_policies;                   -- registration says it
+ALTER TABLE launch_claims ADD COLUMN mac BYTES;
+ALTER TABLE purposes ADD COLUMN generation INT NOT NULL DEFAULT 0; -- of the instance
+ALTER TABLE purposes ADD COLUMN content BYTES; -- digest of secret and wrapped
+ALTER TABLE authorizations ADD COLUMN version INT NOT NULL DEFAULT 1;
+ALTER TABLE authorizations ADD COLUMN era INT NOT NULL DEFAULT 1; -- generation of the database
+ALTER TABLE releases DROP COLUMN closed;       -- its slot has it
+ALTER TABLE outcomes ADD COLUMN mac BYTES;
+ALTER TABLE entries ADD COLUMN mac BYTES;
+ALTER TABLE heads ADD COLUMN generation INT NOT NULL DEFAULT 1;
+ALTER TABLE epochs ADD COLUMN version INT NOT NULL DEFAULT 1;
+ALTER TABLE epochs ADD COLUMN era INT NOT NULL DEFAULT 1;
+DELETE FROM kept; -- sealed for more than their id now
 `}
+
+// firstWithMACs is the version of the schema from which on rows have MACs.
+const firstWithMACs = 7

@@ -43,6 +43,16 @@ type Config struct {
 	// for the life of the database.
 	Cipher store.Cipher
 
+	// RowKey authenticates rows: 32 random bytes of no other use, the same for the
+	// life of the database. Whoever has it, and can write to the database, can give
+	// and change anything in it.
+	RowKey [32]byte
+
+	// AllowUnauthenticatedRows opens a database of a version before rows were
+	// authenticated: once, and believing all that is in it. Without it such a
+	// database is refused.
+	AllowUnauthenticatedRows bool
+
 	// Decoders are the formats that policy documents may speak of.
 	Decoders policy.Decoders
 
@@ -71,11 +81,13 @@ type Config struct {
 // ErrSimulated is wrapped if a database is marked simulated and Config is not,
 // or the other way round. ErrNewer is wrapped if its schema is of a later
 // version of this package. ErrSettings is wrapped if it would lose what it
-// acknowledged.
+// acknowledged. ErrUnauthenticated is wrapped if its rows have no MACs yet.
 const (
 	ErrSimulated store.Error = "sqlstore: the database is marked otherwise, for ever"
 	ErrNewer     store.Error = "sqlstore: the database is of a newer version of this program"
 	ErrSettings  store.Error = "sqlstore: the settings of the database are not safe"
+
+	ErrUnauthenticated store.Error = "sqlstore: the rows of the database are not authenticated"
 )
 
 // Store is every state contract at once, in a database. It is safe for
@@ -88,6 +100,8 @@ type Store struct {
 	documents  *store.Documents
 	instances  *lru.Cache[instanceKey, teebroker.Instance] // by the generation they have
 	reads      statements
+	rows       *rowKey
+	versions   *lru.Cache[string, int64] // versions of rows, see tx.newest
 
 	groups []*group
 
@@ -122,8 +136,9 @@ const (
 )
 
 // Open returns a Store on a database that it brings to the schema of this
-// version. It wraps ErrSettings, ErrNewer, ErrSimulated, and store.ErrCipher if
-// the database was begun with another Cipher. Close ends it.
+// version. It wraps ErrSettings, ErrNewer, ErrSimulated, ErrUnauthenticated, and
+// store.ErrCipher or ErrForged if the database was begun with another Cipher or
+// RowKey. Close ends it.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
 	d, err := cfg.Dialect.dialect()
 	switch {
@@ -135,11 +150,13 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, errors.New("sqlstore: Config.Read is required with SQLite")
 	case cfg.Cipher == nil:
 		return nil, errors.New("sqlstore: Config.Cipher is required")
+	case cfg.RowKey == [32]byte{}:
+		return nil, errors.New("sqlstore: Config.RowKey is required")
 	case len(cfg.Decoders) == 0:
 		return nil, errors.New("sqlstore: Config.Decoders is required")
 	}
 	s := &Store{
-		cfg: cfg, d: d, documents: store.NewDocuments(cfg.Decoders),
+		cfg: cfg, d: d, documents: store.NewDocuments(cfg.Decoders), rows: newRowKey(cfg.RowKey), versions: lru.New[string, int64](maxSeen),
 		instances: lru.New[instanceKey, teebroker.Instance](maxInstances),
 	}
 	if err := s.prepare(ctx); err != nil {
@@ -185,7 +202,7 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Generation is that of the database, which changes when it is restored. A
+// Generation is that of the database, which is another after every [Restore]. A
 // nonce.HMAC is configured with it.
 func (s *Store) Generation() uint64 { return s.generation }
 

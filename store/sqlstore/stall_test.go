@@ -2,7 +2,6 @@ package sqlstore_test
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"path/filepath"
 	"strings"
@@ -85,19 +84,21 @@ func TestPanic(t *testing.T) {
 	}
 }
 
-// What an instance's policies are was edited: changing one fails, and nothing else
-// does.
-func TestDamagedPolicies(t *testing.T) {
+// What an instance's policies are was edited: a change of one of them fails, since
+// it could miss an instance, and for others nothing does.
+func TestEditedRegistration(t *testing.T) {
 	cfg := sqliteConfig(t, filepath.Join(t.TempDir(), "state.db"), nil)
 	s := open(t, cfg)
 	owned(t, s, tenant, 1)
-	edit := func(db *sql.DB, q string) {
-		_, err := db.ExecContext(t.Context(), q)
-		must(t, 0, err)
-	}
-	edit(cfg.Read, "INSERT INTO instance_policies (tenant, name, instance) VALUES ('"+tenant+"', 'base', x'00')")
-	if err := s.PutPolicy(t.Context(), tenant, "base", []byte(strings.Replace(document, `"1"`, `"2"`, 1))); err == nil || !strings.Contains(err.Error(), "damaged") {
+	owned(t, s, "other", 1)
+	_, err := cfg.Read.ExecContext(t.Context(), `UPDATE instances SET registration = CAST(replace(CAST(registration AS TEXT), 'base', 'mine') AS BLOB) WHERE tenant = 'acme'`)
+	must(t, 0, err)
+	changed := []byte(strings.Replace(document, `"1"`, `"2"`, 1))
+	if err := s.PutPolicy(t.Context(), tenant, "base", changed); !errors.Is(err, sqlstore.ErrForged) {
 		t.Error(err)
 	}
-	must(t, 0, s.PutSecret(t.Context(), tenant, instance, "disk", []byte("another")))
+	if err := s.PutSecret(t.Context(), tenant, instance, "disk", []byte("another")); !errors.Is(err, sqlstore.ErrForged) {
+		t.Error(err)
+	}
+	must(t, 0, s.PutPolicy(t.Context(), "other", "base", changed))
 }

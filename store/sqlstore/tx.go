@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/teebroker/teebroker"
+	"github.com/teebroker/teebroker/store"
 )
 
 // session is a connection that writes.
@@ -98,6 +99,8 @@ type tx struct {
 	now    int64 // by the Store's clock, nanoseconds
 	marked int64 // the clock's mark in the database
 
+	versions map[string]int64 // versions of rows that it read, see newest
+
 	wrote  bool  // anything
 	failed error // of a statement
 
@@ -137,6 +140,7 @@ func (t *tx) all(jobs []*job) (committing bool, err error) {
 		return false, &undone{err}
 	}
 	if _, err = t.conn.ExecContext(t.ctx, "COMMIT"); err == nil {
+		t.s.sawAll(t.versions)
 		t.committed()
 	}
 	return true, err
@@ -144,12 +148,14 @@ func (t *tx) all(jobs []*job) (committing bool, err error) {
 
 // clock sets now.
 func (t *tx) clock() error {
+	var c clockRow
 	var db int64
-	if _, err := t.row("SELECT latest, "+t.d.clock+" FROM clock", nil, &t.marked, &db); err != nil {
+	if _, err := t.row("SELECT "+clockTable.as("c")+", "+t.d.clock+" FROM clock c", nil, append(dest(&c), &db)...); err != nil {
 		return err
 	}
 	var err error
-	t.now, err = t.s.now(t.marked, db)
+	t.marked = c.latest
+	t.now, err = t.s.clock(&c, db)
 	return err
 }
 
@@ -172,7 +178,8 @@ func (t *tx) finish() error {
 // mark makes durable how late it was.
 func (t *tx) mark() error {
 	t.marked = t.now
-	_, err := t.exec("UPDATE clock SET latest = ? WHERE latest < ?", t.now, t.now)
+	c := &clockRow{one: 1, latest: t.now, generation: int64(t.s.generation)}
+	_, err := t.exec("UPDATE clock SET latest = ?, mac = ? WHERE latest < ? AND generation = ?", c.latest, t.s.rows.sum(c), c.latest, c.generation)
 	return err
 }
 
@@ -246,9 +253,13 @@ type reader struct {
 
 // querier is a tx or a reader.
 type querier interface {
+	store() *Store
 	row(q string, args []any, dest ...any) (bool, error)
 	each(q string, args []any, scan func(scanner) error) error
 }
+
+func (t *tx) store() *Store    { return t.s }
+func (r reader) store() *Store { return r.s }
 
 // reader returns a reader. What SQLite reads takes no time, and to watch ctx
 // meanwhile would take more.
@@ -316,6 +327,29 @@ func (p *statements) close() {
 }
 
 var errClock = errors.New("the clock runs backwards")
+
+// ErrRestored is wrapped by calls of a Store whose database was restored since it
+// was opened: it has to be opened again.
+const ErrRestored store.Error = "sqlstore: the database was restored: start again"
+
+// clock returns the time, out of the row of the clock and what the database's own
+// clock says.
+func (s *Store) clock(c *clockRow, db int64) (int64, error) {
+	if err := s.rows.check(c); err != nil {
+		return 0, err
+	}
+	if uint64(c.generation) != s.generation {
+		return 0, ErrRestored
+	}
+	return s.now(c.latest, db)
+}
+
+// horizon is an instant that is over.
+func (s *Store) horizon() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.latest
+}
 
 // now returns the time, which never runs backwards: a nonce that was forgotten at
 // its expiry would be fresh again. Marked is the mark in the database, db what its

@@ -11,10 +11,9 @@ import (
 	"github.com/teebroker/teebroker/store"
 )
 
-// headRow asks for the end of a chain, and for the hash of its entry with a
-// number: one look at two primary keys.
-const headRow = `SELECT h.seq, h.time, h.hash, h.minute, h.count,
-(SELECT e.hash FROM entries e WHERE e.tenant = h.tenant AND e.chain = h.chain AND e.seq = ?) FROM heads h WHERE h.tenant = ? AND h.chain = ?`
+// headAt follows the columns of the end of a chain: it asks for the hash of its
+// entry with a number as well, one look at two primary keys.
+const headAt = `, (SELECT e.hash FROM entries e WHERE e.tenant = x.tenant AND e.chain = x.chain AND e.seq = ?) FROM heads x WHERE x.tenant = ? AND x.chain = ?`
 
 // seen asks the Witness, if there is one.
 func (s *Store) seen(k headKey) (store.Mark, error) {
@@ -24,7 +23,7 @@ func (s *Store) seen(k headKey) (store.Mark, error) {
 	return s.cfg.Witness.Seen(k.tenant, k.chain)
 }
 
-// same returns an error unless a chain that ends at head has what was seen: at
+// same returns an error unless a chain that ends at head has what was versions: at
 // seen.Seq, there is an entry with the hash at.
 func (s *Store) same(k headKey, seen, head store.Mark, at []byte) error {
 	if seen.Seq == 0 || head.Seq >= seen.Seq && string(at) == string(seen.Hash[:]) && (head.Seq > seen.Seq || head.Hash == seen.Hash) {
@@ -45,14 +44,14 @@ func (s *Store) witnessed(q querier, tenant string) error {
 	if err != nil || seen.Seq == 0 {
 		return err
 	}
+	var h headRow
 	var head store.Mark
-	var seq, ms, minute, count int64
-	var hash, at []byte
-	if _, err := q.row(headRow, []any{int64(seen.Seq), k.tenant, string(k.chain)}, &seq, &ms, &hash, &minute, &count, &at); err != nil {
+	var at []byte
+	if _, err := fetch(q, &h, headAt, []any{int64(seen.Seq), k.tenant, string(k.chain)}, &at); err != nil {
 		return err
 	}
-	head.Seq = uint64(seq)
-	copy(head.Hash[:], hash)
+	head.Seq = uint64(h.seq)
+	copy(head.Hash[:], h.hash)
 	return s.same(k, seen, head, at)
 }
 

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/teebroker/teebroker/keyfile"
-	"github.com/teebroker/teebroker/store"
 	"github.com/teebroker/teebroker/store/checkpoint"
 )
 
@@ -17,7 +16,7 @@ const lastLook = 5 * time.Second
 // openRecord opens the database, and compares it with the checkpoints that are kept.
 // A broker whose database is not the one that was seen starts, and releases nothing
 // until the right one is there.
-func (b *broker) openRecord(ctx context.Context, o Options, keys *keyfile.File, cipher store.Cipher) (err error) {
+func (b *broker) openRecord(ctx context.Context, o Options, keys *keyfile.File) (err error) {
 	b.keeper, err = checkpoint.New(checkpoint.Config{
 		Identity: keys.Identity(), Dir: b.files.checkpoints, AllowMissing: o.AllowMissing,
 		Report: func(text string) { b.log.Warn(text) },
@@ -25,7 +24,7 @@ func (b *broker) openRecord(ctx context.Context, o Options, keys *keyfile.File, 
 	if err != nil {
 		return fmt.Errorf("-checkpoints: %w", err)
 	}
-	if b.db, err = openDatabase(ctx, b.files.db, cipher, o.TrustSimulated != "", b.keeper); err != nil {
+	if b.db, err = o.openDatabase(ctx, b.files.db, keys, b.keeper); err != nil {
 		return err
 	}
 	if err := b.keeper.Start(ctx, b.db); err != nil && !errors.Is(err, checkpoint.ErrDiffers) {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/cca"
+	"github.com/teebroker/teebroker/keyfile"
 	"github.com/teebroker/teebroker/policy"
 	"github.com/teebroker/teebroker/protocol/kbs"
 	"github.com/teebroker/teebroker/snp"
@@ -79,10 +80,13 @@ func Decoders() policy.Decoders {
 
 // openDatabase opens the database, and makes the file of one of SQLite so that
 // nobody else can read it.
-func openDatabase(ctx context.Context, dsn string, cipher store.Cipher, simulated bool, witness store.Witness) (*database, error) {
+func (o Options) openDatabase(ctx context.Context, dsn string, keys *keyfile.File, witness store.Witness) (*database, error) {
 	d := &database{}
-	cfg := sqlstore.Config{Cipher: cipher, Decoders: Decoders(), Simulated: simulated, Witness: witness}
-	var err error
+	cfg, err := o.storeConfig(keys)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Witness = witness
 	if postgres(dsn) {
 		cfg.Dialect = sqlstore.PostgreSQL
 		d.db, err = sql.Open("pgx", verified(dsn))
@@ -114,6 +118,15 @@ func openDatabase(ctx context.Context, dsn string, cipher store.Cipher, simulate
 		return nil, fmt.Errorf("-db: %w", err)
 	}
 	return d, nil
+}
+
+// storeConfig is what a store needs beside a database.
+func (o Options) storeConfig(keys *keyfile.File) (cfg sqlstore.Config, err error) {
+	cfg = sqlstore.Config{Decoders: Decoders(), Simulated: o.TrustSimulated != "", AllowUnauthenticatedRows: o.AllowOldRows}
+	if cfg.Cipher, err = store.NewAES(keys.CipherKey()); err == nil {
+		cfg.RowKey, err = keys.RowKey()
+	}
+	return cfg, err
 }
 
 // opening is the error of a database that can't be opened. That of a URL may quote

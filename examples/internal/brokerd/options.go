@@ -36,6 +36,7 @@ type Options struct {
 	AllowMissing   bool   // begin without checkpoints that were made
 	TrustSimulated string // folder
 	AllowSample    bool
+	AllowOldRows   bool
 
 	Commands string // what comes before the name of a program in a suggestion
 }
@@ -87,6 +88,7 @@ func setupServe(fs *flag.FlagSet) cli.Action {
 	fs.BoolVar(&o.AllowMissing, "allow-missing-checkpoints", false, "begin where -checkpoints has none, though some were made: nobody knows then whether the database is an older one")
 	fs.StringVar(&o.TrustSimulated, "trust-simulated", "", "trust the simulated platforms in the folder `DIR`, on a database that is for that only")
 	fs.BoolVar(&o.AllowSample, "allow-sample-evidence-unsafe", false, "take \"sample\" evidence, which nothing signed, from KBS clients; with -trust-simulated only")
+	fs.BoolVar(&o.AllowOldRows, "allow-unauthenticated-rows", false, "once, take a database of before rows were authenticated, and believe what is in it")
 	return func(args []string, stdout io.Writer) (bool, error) {
 		if len(args) != 0 {
 			return false, cli.Usagef("unexpected argument %q", args[0])

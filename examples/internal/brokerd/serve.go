@@ -22,7 +22,6 @@ import (
 	"github.com/teebroker/teebroker/nonce"
 	"github.com/teebroker/teebroker/protocol/kbs"
 	v1 "github.com/teebroker/teebroker/protocol/v1"
-	"github.com/teebroker/teebroker/store"
 	"github.com/teebroker/teebroker/store/checkpoint"
 )
 
@@ -142,11 +141,7 @@ func (b *broker) assemble(ctx context.Context, o Options) (err error) {
 	if b.software = !attestation.InToken(); b.software && o.RequireHSM {
 		return errors.New("-require-hsm: the attestation keys are in a file, where they can be copied; -attestation-key pkcs11:… names one in a token")
 	}
-	cipher, err := store.NewAES(keys.CipherKey())
-	if err != nil {
-		return err
-	}
-	if err := b.openRecord(ctx, o, keys, cipher); err != nil {
+	if err := b.openRecord(ctx, o, keys); err != nil {
 		return err
 	}
 	release, err := nonce.NewHMAC(nonce.Config{Key: keys.NonceKey(), Generation: b.db.Generation()})

@@ -11,7 +11,6 @@ import (
 
 	"github.com/teebroker/teebroker/examples/internal/cli"
 	v1 "github.com/teebroker/teebroker/protocol/v1"
-	"github.com/teebroker/teebroker/store"
 )
 
 const (
@@ -90,11 +89,7 @@ func (o tenantOptions) run(ctx context.Context, act string, stdout io.Writer) er
 	if err != nil {
 		return err
 	}
-	cipher, err := store.NewAES(keys.CipherKey())
-	if err != nil {
-		return err
-	}
-	d, err := openDatabase(ctx, f.db, cipher, o.simulated, nil)
+	d, err := o.openDatabase(ctx, f.db, keys, nil)
 	if err != nil {
 		return err
 	}
