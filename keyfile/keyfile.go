@@ -65,10 +65,10 @@ type key struct {
 const (
 	version  = 1
 	rowLabel = "teebroker/keyfile/row key/v1"
-	maxSize = 1 << 20 // bytes of a file
-	maxKeys = 1024    // of all tenants
-	scalar  = 48      // bytes of a private key on P-384
-	scalar2 = 32      // and on P-256
+	maxSize  = 1 << 20 // bytes of a file
+	maxKeys  = 1024    // of all tenants
+	scalar   = 48      // bytes of a private key on P-384
+	scalar2  = 32      // and on P-256
 )
 
 // New returns a File with an identity key, EAR key, cipher and nonce key of its
