@@ -208,6 +208,8 @@ func TestAuditFinds(t *testing.T) {
 	if out, status := p.sh("set -e\n" + script(suggested)); status != 0 {
 		t.Fatal(out)
 	}
+	// Another guest is refused, which is in a chain of its own. Its owner does nothing more.
+	p.must("set -e\n"+strings.ReplaceAll(script(suggested), "owner", "true"), 1, "refused: denied")
 	stop()
 	db := filepath.Join(p.dir, "state", "teebroker", "simulated", "broker.db")
 	for i, tt := range []struct{ sql, want string }{
@@ -222,7 +224,15 @@ func TestAuditFinds(t *testing.T) {
 		p.must("broker audit -simulated -db "+copied, 1, tt.want)
 	}
 	p.must("broker audit -simulated -json", 0, `"ok": true`)
-	p.must("broker audit -simulated -receipt guest.json", 1, "in no entry")
+	kept := " -checkpoints " + filepath.Join(p.dir, "state", "teebroker", "simulated", "checkpoints")
+	p.must("broker audit -simulated"+kept, 0, "4 checkpoints and 0 receipts are in it") // two chains, here and in the database
+	cut := filepath.Join(p.dir, "cut.db")
+	edit(t, db, cut, "DELETE FROM entries WHERE chain = 'refusals'; DELETE FROM heads WHERE chain = 'refusals'; DELETE FROM checkpoints WHERE chain = 'refusals'")
+	p.must("broker audit -simulated -db "+cut, 0, "whole")
+	p.must("broker audit -simulated -db "+cut+kept, 1, "of refusals of tenant default was seen, and is missing")
+	p.must("broker audit -simulated -checkpoints "+p.dir, 2, "nothing there that could be meant")
+	p.must("broker audit -simulated -checkpoints guest.json", 2, "not a file of checkpoints to use")
+	p.must("broker audit -simulated -receipts guest.json", 1, "not a receipt of this broker")
 	p.must("broker audit -simulated -db none.db", 2, "-db")
 	p.must("broker audit -db "+db, 2, "broker.id")
 }

@@ -15,20 +15,30 @@ import (
 	"github.com/teebroker/teebroker/store"
 )
 
-// AuditConfig says what to audit. Every field is required.
+// AuditConfig says what to audit. Fields are required but for the last two.
 type AuditConfig struct {
 	Dialect Dialect
 	DB      *sql.DB  // is only read
-	Broker  [32]byte // the broker id that has to have signed the receipts
+	Broker  [32]byte // the broker id that has to have signed receipts and checkpoints
+
+	// Checkpoints, of any process of the broker and of owners, have to be on the
+	// chains, and Receipts in the record. Both are held in memory.
+	Checkpoints, Receipts []Given
 }
 
 // Audited is what an audit found.
 type Audited struct {
 	Tenants, Entries, Releases, Redeliveries int
 
+	Checkpoints int // that are on their chains, those in the database among them
+	Receipts    int // that were given and are in the record
+
 	// Problems are what is not as it must be, in words, at most 1000 of them.
 	// None means that the record is whole.
 	Problems []string
+
+	// Notes are what is as it must be and worth to know: what a restore lost.
+	Notes []string
 }
 
 // maxProblems bounds what is reported of a database that somebody spoiled.
@@ -49,12 +59,13 @@ type releaseBody struct {
 // Audit verifies the record of all tenants: that chains are whole and end where
 // they should, that releases and entries match one to one, that each has a receipt
 // of the broker that says the same, and that no authorization gave more slots than
-// it has uses. It needs no Cipher and may run beside brokers. An error means that
+// it has uses; and that what was seen of it, by who kept checkpoints and receipts,
+// is there. It needs no Cipher and may run beside brokers. An error means that
 // it could not read; what it found wrong is in Problems.
 //
 // The record is no proof against whoever can write to the database and has the
-// identity key; and one that was cut at its end looks whole unless somebody kept
-// a later entry.
+// identity key; and one that was cut at its end looks whole where nobody kept a
+// later checkpoint or receipt.
 func Audit(ctx context.Context, cfg AuditConfig) (Audited, error) {
 	d, err := cfg.Dialect.dialect()
 	switch {
@@ -71,7 +82,7 @@ func Audit(ctx context.Context, cfg AuditConfig) (Audited, error) {
 	}
 	defer conn.Close()
 	a := &audit{ctx: ctx, broker: cfg.Broker, x: &session{d: d, conn: conn}}
-	if err := a.run(); err != nil {
+	if err := a.run(cfg); err != nil {
 		return Audited{}, fmt.Errorf("sqlstore: %w", err)
 	}
 	return a.Audited, nil
@@ -79,6 +90,7 @@ func Audit(ctx context.Context, cfg AuditConfig) (Audited, error) {
 
 type audit struct {
 	Audited
+	given
 	ctx    context.Context
 	broker [32]byte
 	x      *session
@@ -94,7 +106,7 @@ func (a *audit) problem(format string, args ...any) {
 }
 
 // run reads everything as it is at one instant.
-func (a *audit) run() error {
+func (a *audit) run(cfg AuditConfig) error {
 	begin := "BEGIN"
 	if a.x.d.numbers {
 		begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
@@ -114,7 +126,10 @@ func (a *audit) run() error {
 	if string(version) != strconv.Itoa(len(migrations)) {
 		return fmt.Errorf("the schema is of version %q, known is %d", version, len(migrations))
 	}
-	for _, step := range []func() error{a.entries, a.ends, a.matches} {
+	if err := a.take(cfg); err != nil {
+		return err
+	}
+	for _, step := range []func() error{a.entries, a.ends, a.matches, a.judge} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -186,6 +201,7 @@ func (a *audit) entry(e audited) {
 		a.problem("%s: was changed", where)
 	}
 	a.last = e.RecordEntry
+	a.match(e)
 	switch {
 	case e.Chain == teebroker.Decisions && (e.Kind == teebroker.KindRelease || e.Kind == teebroker.KindRedelivery):
 		a.release(where, e)

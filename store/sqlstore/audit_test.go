@@ -27,6 +27,7 @@ type party struct {
 	testing.TB
 	*sqlstore.Store
 	*teebroker.Broker
+	identity *ecdsa.PrivateKey
 }
 
 // fakes decodes documents about fake hardware.
@@ -47,7 +48,7 @@ func newParty(t testing.TB, cfg sqlstore.Config) *party {
 	b, err := teebroker.New(teebroker.Config{
 		Verifier: faketee.Verifier{NotAfter: time.Now().AddDate(1, 0, 0)}, Issuer: issuer, Nonces: s, Directory: s, Secrets: s, Ledger: s, Kept: s, Identity: identity,
 	})
-	return &party{t, s, must(t, b, err)}
+	return &party{t, s, must(t, b, err), identity}
 }
 
 // ask is a guest with a new key that asks, twice with other nonces, and opens

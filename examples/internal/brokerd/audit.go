@@ -2,15 +2,12 @@ package brokerd
 
 import (
 	"context"
-	"crypto/sha256"
 	"database/sql"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net/url"
 	"path/filepath"
-	"strings"
 
 	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/examples/internal/cli"
@@ -27,9 +24,13 @@ whose receipts there have to be is named by its id:
 
   broker audit -db /var/lib/teebroker/broker.db -identity broker.id
 
-A receipt that is given with -receipt has to be in an entry. Exit status 1 if
-anything is wrong. A record that was cut at its end looks whole: compare its heads
-with what you saw before.`
+What others kept is compared with it: checkpoints, of every process of the broker
+and of owners, and receipts, of guests. Both are files, or directories of them:
+
+  broker audit -db … -checkpoints checkpoints,other/checkpoints -receipts receipts
+
+Exit status 1 if anything is wrong. A record that was cut at its end looks whole
+where nobody kept a later checkpoint.`
 
 // Audit is what broker audit found.
 type Audit struct {
@@ -38,8 +39,11 @@ type Audit struct {
 	Entries      int      `json:"entries"`
 	Releases     int      `json:"releases"`
 	Redeliveries int      `json:"redeliveries"`
+	Checkpoints  int      `json:"checkpoints"` // that are on their chains
+	Receipts     int      `json:"receipts"`    // that were given and are in the record
 	Chains       []Chain  `json:"chains"`
 	Problems     []string `json:"problems"`
+	Notes        []string `json:"notes"`
 }
 
 // Chain is one chain of a tenant and where it ends.
@@ -57,11 +61,12 @@ func AuditCommand() cli.Command {
 
 func setupAudit(fs *flag.FlagSet) cli.Action {
 	var db string
-	var receipts cli.List
+	var checkpoints, receipts cli.List
 	dbFlag(fs, &db)
 	simulated := fs.Bool("simulated", false, "state is that of simulated platforms, where -db or -identity is not given")
 	identity := fs.String("identity", "", "the broker id is in this `FILE` (default broker.id in your state directory)")
-	fs.Var(&receipts, "receipt", "receipts `FILE,…` that have to be in the record")
+	fs.Var(&checkpoints, "checkpoints", "what broker serve or owner record kept in these `DIR,…`, or files, has to be on the chains")
+	fs.Var(&receipts, "receipts", "the receipts in these `DIR,…`, or files, have to be in the record")
 	asJSON := fs.Bool("json", false, "print one JSON object")
 	return func(args []string, stdout io.Writer) (bool, error) {
 		if len(args) != 0 {
@@ -83,7 +88,14 @@ func setupAudit(fs *flag.FlagSet) cli.Action {
 		if err != nil {
 			return false, err
 		}
-		a, err := runAudit(context.Background(), db, id, receipts)
+		cfg := sqlstore.AuditConfig{Broker: id}
+		if cfg.Checkpoints, err = givenCheckpoints(checkpoints, id); err != nil {
+			return false, fmt.Errorf("-checkpoints: %w", err)
+		}
+		if cfg.Receipts, err = givenReceipts(receipts); err != nil {
+			return false, fmt.Errorf("-receipts: %w", err)
+		}
+		a, err := runAudit(context.Background(), db, cfg)
 		if err != nil {
 			return false, err
 		}
@@ -100,12 +112,18 @@ func (a *Audit) print(w io.Writer) error {
 	if !a.OK {
 		verdict = cli.Cell{Text: "damaged", Style: cli.Bad}
 	}
-	p.Line(verdict, cli.Cell{Text: fmt.Sprintf("%d tenants, %d entries, %d releases, %d redeliveries", a.Tenants, a.Entries, a.Releases, a.Redeliveries)})
+	p.Line(verdict, cli.Cell{Text: fmt.Sprintf("%d tenants, %d entries, %d releases, %d redeliveries; %d checkpoints and %d receipts are in it",
+		a.Tenants, a.Entries, a.Releases, a.Redeliveries, a.Checkpoints, a.Receipts)})
 	var rows [][]cli.Cell
 	for _, f := range a.Problems {
 		rows = append(rows, []cli.Cell{{Text: f, Style: cli.Bad}})
 	}
 	p.Table("What is wrong", rows)
+	rows = nil
+	for _, n := range a.Notes {
+		rows = append(rows, []cli.Cell{{Text: n, Style: cli.Warn}})
+	}
+	p.Table("What was restored", rows)
 	rows = nil
 	for _, c := range a.Chains {
 		rows = append(rows, []cli.Cell{{Text: c.Tenant}, {Text: string(c.Chain)}, {Text: fmt.Sprint(c.Seq)}, {Text: base64URL(c.Head[:])}})
@@ -115,8 +133,8 @@ func (a *Audit) print(w io.Writer) error {
 	return err
 }
 
-// runAudit audits the database that dsn names, and looks for the receipts in files.
-func runAudit(ctx context.Context, dsn string, broker [32]byte, receipts []string) (*Audit, error) {
+// runAudit audits the database that dsn names.
+func runAudit(ctx context.Context, dsn string, cfg sqlstore.AuditConfig) (*Audit, error) {
 	dialect, driver, name := sqlstore.PostgreSQL, "pgx", verified(dsn)
 	if !postgres(dsn) {
 		path, err := filepath.Abs(dsn)
@@ -131,15 +149,17 @@ func runAudit(ctx context.Context, dsn string, broker [32]byte, receipts []strin
 		return nil, opening(dsn, err)
 	}
 	defer db.Close()
-	got, err := sqlstore.Audit(ctx, sqlstore.AuditConfig{Dialect: dialect, DB: db, Broker: broker})
+	cfg.Dialect, cfg.DB = dialect, db
+	got, err := sqlstore.Audit(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("-db: %w", err)
 	}
 	a := &Audit{
 		Tenants: got.Tenants, Entries: got.Entries, Releases: got.Releases, Redeliveries: got.Redeliveries,
-		Chains: []Chain{}, Problems: append([]string{}, got.Problems...),
+		Checkpoints: got.Checkpoints, Receipts: got.Receipts,
+		Chains: []Chain{}, Problems: append([]string{}, got.Problems...), Notes: append([]string{}, got.Notes...),
 	}
-	if err := errors.Join(a.heads(ctx, db), a.find(ctx, db, receipts)); err != nil {
+	if err := a.heads(ctx, db); err != nil {
 		return nil, fmt.Errorf("-db: %w", err)
 	}
 	a.OK = len(a.Problems) == 0
@@ -171,34 +191,4 @@ func (a *Audit) heads(ctx context.Context, db *sql.DB) error {
 		a.Chains = append(a.Chains, c)
 		return err
 	})
-}
-
-// find adds a problem for each receipt in files that no entry has.
-func (a *Audit) find(ctx context.Context, db *sql.DB, files []string) error {
-	if len(files) == 0 {
-		return nil
-	}
-	recorded := map[strictjson.Digest]bool{}
-	err := each(ctx, db, "SELECT body FROM entries WHERE kind IN ('release', 'redelivery')", func(rows *sql.Rows) error {
-		var body []byte
-		if err := rows.Scan(&body); err != nil {
-			return err
-		}
-		members, err := strictjson.Members(body)
-		if err != nil {
-			return nil // Audit says so
-		}
-		var d strictjson.Digest
-		if strictjson.Unmarshal(members["receipt"], &d) == nil {
-			recorded[d] = true
-		}
-		return nil
-	})
-	for _, path := range files {
-		b, e := cli.ReadFile(path, 64<<10)
-		if err = errors.Join(err, e); err == nil && !recorded[sha256.Sum256([]byte(strings.TrimSpace(string(b))))] {
-			a.Problems = append(a.Problems, path+": a receipt that is in no entry")
-		}
-	}
-	return err
 }
