@@ -124,10 +124,13 @@ func (b *Broker) attestation(p *presented, got []*evidence.Verified, inst Instan
 		by: b, p: p.clone(), got: got, inst: inst, verdict: verdict,
 		notAfter: b.cfg.Time().Add(b.cfg.KeepLife),
 	}
-	for _, v := range got {
-		if v.NotAfter.Before(a.notAfter) {
-			a.notAfter = v.NotAfter
+	for i, v := range got {
+		if i == 0 || v.NotAfter.Before(a.good) {
+			a.good = v.NotAfter
 		}
+	}
+	if a.good.Before(a.notAfter) {
+		a.notAfter = a.good
 	}
 	a.grant = Grant{
 		Request:    p.id,

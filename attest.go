@@ -30,7 +30,8 @@ type Attestation struct {
 	grant    Grant // without Purpose and Authorization
 	root     [32]byte
 	claims   [32]byte
-	notAfter time.Time
+	good     time.Time // until when all of got is
+	notAfter time.Time // until when this can be used: no longer
 }
 
 // Profile returns the profile of the Request.

@@ -41,7 +41,7 @@ type Receipt struct {
 	Key           strictjson.Digest   `json:"key"`           // thumbprint of the recipient key
 	Suite         keywrap.Suite       `json:"suite"`         // of the recipient key
 	Sealed        strictjson.Digest   `json:"sealed"`        // digest of Response.Sealed
-	Blob          strictjson.Digest   `json:"blob,omitzero"` // digest of the wrapped blob it was in, if any
+	Blob          strictjson.Digest   `json:"blob,omitzero"` // digest of the wrapped blob it was in, or for a credential of what the guest presented, if any
 	Generation    uint64              `json:"generation"`    // of the instance
 	Simulated     bool                `json:"simulated"`     // the broker's state is of simulated platforms
 	Weakened      []string            `json:"weakened"`      // what could be stronger, see below

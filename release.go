@@ -27,7 +27,7 @@ func (b *Broker) release(ctx context.Context, a *Attestation, purpose string) (R
 	}
 	g := a.grant
 	g.Purpose, g.Presented = purpose, a.p.blob
-	if a.inst.epochs(purpose) {
+	if a.inst.epochs(purpose) || b.makes(purpose) {
 		g.Blob = a.p.blob
 	}
 	if from != nil {
@@ -152,12 +152,14 @@ func (b *Broker) seal(ctx context.Context, a *Attestation, from *blob, g Grant) 
 }
 
 // secret returns what is to be sealed, the caller's to clear: out of the blob
-// from, or where there is none out of Secrets. An empty one is none.
+// from, or where there is none from Credentials or out of Secrets. An empty one is none.
 func (b *Broker) secret(ctx context.Context, a *Attestation, from *blob, purpose string) ([]byte, error) {
 	var secret []byte
 	var err error
 	if from != nil {
 		secret, err = b.unwrap(ctx, from)
+	} else if b.makes(purpose) {
+		secret, err = b.credential(ctx, a, purpose)
 	} else if secret, err = b.cfg.Secrets.Secret(ctx, a.inst.Clone(), purpose); err != nil {
 		err = fault("secrets", err)
 	}

@@ -23,6 +23,8 @@ type blob struct {
 func (a *Attestation) source(purpose string) (*blob, error) {
 	reg, registered := a.inst.Blobs[purpose]
 	switch {
+	case a.by.makes(purpose):
+		return nil, a.checkCredential(purpose)
 	case reg.Epoch != 0:
 		return nil, nil // which one is current, the Ledger says
 	case registered:
