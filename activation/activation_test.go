@@ -499,8 +499,11 @@ func TestFaults(t *testing.T) {
 	if _, err := s.Activate(t.Context(), teebroker.TPMProof{Session: "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", Secret: make([]byte, 32)}); !errors.Is(err, teebroker.Unavailable) {
 		t.Errorf("a session that is damaged: %v", err)
 	}
-	for what, name := range map[string]vtpm.Name{"nothing": "", "another hash": vtpm.Name("\x00\x0c" + string(make([]byte, 48)))} {
-		if ok, err := activation.AKs(w.Store).Activated(t.Context(), name, name); ok || err != nil {
+	digest := string(make([]byte, 32))
+	for what, name := range map[string]vtpm.Name{
+		"nothing": "", "short": vtpm.Name("\x00\x0b" + digest[1:]), "long": vtpm.Name("\x00\x0b" + digest + "x"), "another hash": vtpm.Name("\x00\x0c" + digest),
+	} {
+		if ok, err := activation.AKs(nil).Activated(t.Context(), name, name); ok || err != nil {
 			t.Errorf("%s: %v, %v", what, ok, err)
 		}
 	}

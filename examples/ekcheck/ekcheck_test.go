@@ -106,7 +106,9 @@ func (w *world) bind(seen store.Sighting) error {
 	w.check(err)
 	id, err := vtpm.AgentID(ek.Key)
 	w.check(err)
-	_, err = w.state.Bind(w.Context(), store.Bound{Tenant: "acme", Instance: instance, Public: ek.Area(), AgentID: id, AK: []byte(ak.Name), Seen: seen})
+	inst, err := w.state.Instance(w.Context(), teebroker.Lookup{Tenant: "acme", Claimed: instance})
+	w.check(err)
+	_, err = w.state.Bind(w.Context(), store.Bound{Tenant: "acme", Instance: instance, Generation: inst.Generation, Public: ek.Area(), AgentID: id, AK: []byte(ak.Name), Seen: seen})
 	return err
 }
 

@@ -33,8 +33,10 @@ func (o *owned) bound() store.Identity {
 
 func (o *owned) bind(seen store.Sighting) store.Identity {
 	o.Helper()
+	status, err := o.sql.Status(o.Context(), "acme", instance)
+	o.check(err)
 	id, err := o.sql.Bind(o.Context(), store.Bound{
-		Tenant: "acme", Instance: instance, Public: public1, AgentID: strings.Repeat("a1", 32), AK: append([]byte{0, 11}, make([]byte, 32)...), Seen: seen,
+		Tenant: "acme", Instance: instance, Generation: status.Generation, Public: public1, AgentID: strings.Repeat("a1", 32), AK: append([]byte{0, 11}, make([]byte, 32)...), Seen: seen,
 	})
 	o.check(err)
 	return id

@@ -47,15 +47,3 @@ func ekCA(key [32]byte, tenant string, life time.Duration) (*ekca.CA, error) {
 		Model: ekca.Model{Manufacturer: "id:00000000", Name: "vTPM", Version: "id:00000000"},
 	})
 }
-
-// activated is vtpm.AKs by what is known of TPMs.
-type activated struct{ ids store.Identities }
-
-// Activated implements vtpm.AKs. The Name of an EK is two bytes of algorithm, which is
-// SHA-256, and the digest that it is known by.
-func (a activated) Activated(ctx context.Context, ek, ak vtpm.Name) (bool, error) {
-	if len(ek) != 2+32 || ek[:2] != "\x00\x0b" {
-		return false, nil
-	}
-	return a.ids.Activated(ctx, [32]byte([]byte(ek[2:])), []byte(ak))
-}

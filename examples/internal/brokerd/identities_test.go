@@ -5,9 +5,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/teebroker/teebroker/vtpm"
-	"github.com/teebroker/teebroker/vtpm/vtpmtest"
 )
 
 // Replicas with one key file are one CA, each tenant has its own, and what is not
@@ -31,19 +28,5 @@ func TestEKCA(t *testing.T) {
 	cfg, err := Options{}.identities(nil, nil)
 	if err != nil || cfg.Certificates != nil {
 		t.Errorf("certificates without being asked, %v", err)
-	}
-}
-
-// What is not the Name of an EK is of no TPM.
-func TestActivated(t *testing.T) {
-	d := vtpmtest.NewTPM(vtpmtest.ECC, nil, nil)
-	ek, err := vtpm.ParsePublic(d.EK())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, bad := range []vtpm.Name{"", ek.Name[:33], "\x00\x0c" + ek.Name[2:], ek.Name + "x"} {
-		if ok, err := (activated{}).Activated(t.Context(), bad, ek.Name); ok || err != nil { // the store is not asked
-			t.Errorf("%x: %v, %v", bad, ok, err)
-		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/teebroker/teebroker"
+	"github.com/teebroker/teebroker/activation"
 	"github.com/teebroker/teebroker/ear"
 	"github.com/teebroker/teebroker/evidence"
 	"github.com/teebroker/teebroker/keyfile"
@@ -34,7 +35,7 @@ func (b *broker) serveKeylime(o Options, verifiers evidence.Verifiers, keys *key
 		return nil, err
 	}
 	h, err := keylime.New(keylime.Config{
-		Verifier: verifiers, Policies: policies, TPM: &keylime.TPM{AKs: activated{b.db}}, Tokens: tokens, Audience: "teebroker/verify",
+		Verifier: verifiers, Policies: policies, TPM: &keylime.TPM{AKs: activation.AKs(b.db)}, Tokens: tokens, Audience: "teebroker/verify",
 		Failed: func(r *http.Request, err error) { b.refused(r, "", err) },
 	})
 	if err != nil {
