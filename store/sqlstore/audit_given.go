@@ -43,11 +43,11 @@ type givenReceipt struct {
 // this broker is a problem.
 func (a *audit) take(cfg AuditConfig) error {
 	a.given = given{checkpoints: map[headKey]map[uint64][]*givenCheckpoint{}, receipts: map[[32]byte]*givenReceipt{}}
-	value, err := a.x.meta(a.ctx, "generation")
-	if err != nil {
+	var generation int64
+	if _, err := a.row("SELECT generation FROM clock", &generation); err != nil {
 		return err
 	}
-	if a.generation, err = strconv.ParseUint(string(value), 10, 63); err != nil || a.generation == 0 {
+	if a.generation = uint64(generation); generation <= 0 {
 		return errors.New("the generation of the database is damaged")
 	}
 	all := slices.Clone(cfg.Checkpoints)

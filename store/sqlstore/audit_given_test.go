@@ -106,7 +106,7 @@ func TestAuditRestored(t *testing.T) {
 	lost := p.sign(last, p.identity, func(c *teebroker.Checkpoint) { c.Seq += 5 })
 	kept := p.sign(last, p.identity, func(*teebroker.Checkpoint) {})
 	begun := p.sign(last, p.identity, func(c *teebroker.Checkpoint) { c.Generation = 2 })
-	p.exec(cfg.Read, "UPDATE meta SET value = x'32' WHERE name = 'generation'")
+	p.exec(cfg.Read, "UPDATE clock SET generation = 2")
 	audit := func(given ...sqlstore.Given) sqlstore.Audited {
 		t.Helper()
 		got, err := sqlstore.Audit(t.Context(), sqlstore.AuditConfig{Dialect: cfg.Dialect, DB: cfg.Read, Broker: p.ID(), Checkpoints: given})
