@@ -23,7 +23,7 @@ func (s *Store) seen(k headKey) (store.Mark, error) {
 	return s.cfg.Witness.Seen(k.tenant, k.chain)
 }
 
-// same returns an error unless a chain that ends at head has what was versions: at
+// same returns an error unless a chain that ends at head has what was seen: at
 // seen.Seq, there is an entry with the hash at.
 func (s *Store) same(k headKey, seen, head store.Mark, at []byte) error {
 	if seen.Seq == 0 || head.Seq >= seen.Seq && string(at) == string(seen.Hash[:]) && (head.Seq > seen.Seq || head.Hash == seen.Hash) {
