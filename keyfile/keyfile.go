@@ -36,6 +36,7 @@ type File struct {
 	cipher, nonce [32]byte
 	keys          []key
 	requests      []request
+	authorities   []authority
 }
 
 // fileJSON is what is stored. Private keys are stored as the seeds that they are
@@ -48,6 +49,7 @@ type fileJSON struct {
 	Nonce       strictjson.Digest `json:"nonce"`
 	Attestation []key             `json:"attestation"`
 	Requests    []request         `json:"requests,omitempty"`
+	Authorities []authority       `json:"authorities,omitempty"`
 }
 
 // key is one attestation key. Tenant and ID of a key that is retired stay.
@@ -109,10 +111,10 @@ func Parse(b []byte) (*File, error) {
 	case len(j.Attestation) > maxKeys:
 		return nil, fmt.Errorf("%w: too many attestation keys", ErrFile)
 	}
-	if err := checkRequests(j.Requests); err != nil {
+	if err := errors.Join(checkRequests(j.Requests), checkAuthorities(j.Authorities)); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFile, err)
 	}
-	f := &File{identity, results, j.Cipher, j.Nonce, j.Attestation, j.Requests}
+	f := &File{identity, results, j.Cipher, j.Nonce, j.Attestation, j.Requests, j.Authorities}
 	for i, k := range f.keys {
 		if err := k.check(); err != nil {
 			return nil, fmt.Errorf("%w: attestation key %d: %w", ErrFile, i, err)
@@ -133,7 +135,7 @@ func (f *File) encode() ([]byte, error) {
 		return nil, fmt.Errorf("keyfile: %w", err)
 	}
 	defer clear(results)
-	j := fileJSON{version, identity, results, f.cipher, f.nonce, f.keys, f.requests}
+	j := fileJSON{version, identity, results, f.cipher, f.nonce, f.keys, f.requests, f.authorities}
 	if j.Attestation == nil {
 		j.Attestation = []key{}
 	}

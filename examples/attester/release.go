@@ -62,21 +62,22 @@ Exit status: 0 the secret, 1 the broker refused, 2 it can't be reached.`
 
 // release is one guest that asks for one secret.
 type release struct {
-	guest    *guest
-	machine  machine
-	broker   string
-	purpose  string
-	wrapped  string
-	identity string
-	ca       string
-	out      string
-	state    string
-	stateIn  string
-	every    bool
-	suite    string
-	timeout  time.Duration
-	json     bool
-	unsealed bool // where the broker has no request key
+	guest     *guest
+	machine   machine
+	broker    string
+	purpose   string
+	wrapped   string
+	presented []byte // in place of what is in wrapped
+	identity  string
+	ca        string
+	out       string
+	state     string
+	stateIn   string
+	every     bool
+	suite     string
+	timeout   time.Duration
+	json      bool
+	unsealed  bool // where the broker has no request key
 
 	confirmed uint64 // the epoch, of a secret with epochs
 
@@ -224,6 +225,7 @@ func (r *release) run(ctx context.Context) ([]byte, released, error) {
 	if err != nil {
 		return nil, released{}, err
 	}
+	cfg.Wrapped = r.presented
 	if r.wrapped != "" {
 		if cfg.Wrapped, err = cli.ReadFile(r.wrapped, v1.MaxRelease); err != nil {
 			return nil, released{}, err

@@ -36,6 +36,8 @@ type Options struct {
 	AllowMissing   bool   // begin without checkpoints that were made
 	TrustSimulated string // folder
 	AllowSample    bool
+	TrustDomain    string        // of SPIFFE, or ""
+	SPIFFELife     time.Duration // of certificates
 	AllowOldRows   bool
 
 	Commands string // what comes before the name of a program in a suggestion
@@ -87,6 +89,8 @@ func setupServe(fs *flag.FlagSet) cli.Action {
 	fs.StringVar(&o.Checkpoints, "checkpoints", "", "keep signed checkpoints of the record in the folder `DIR`, not where the database is kept by somebody else (default checkpoints, beside the key file)")
 	fs.BoolVar(&o.AllowMissing, "allow-missing-checkpoints", false, "begin where -checkpoints has none, though some were made: nobody knows then whether the database is an older one")
 	fs.StringVar(&o.TrustSimulated, "trust-simulated", "", "trust the simulated platforms in the folder `DIR`, on a database that is for that only")
+	fs.StringVar(&o.TrustDomain, "spiffe-trust-domain", "", "sign identities of SPIFFE for attested guests, spiffe://`DOMAIN`/TENANT/INSTANCE, which owners authorize as purposes spiffe/x509 and spiffe/jwt")
+	fs.DurationVar(&o.SPIFFELife, "spiffe-life", time.Hour, "their certificates are good for this `DURATION`, at most 24h")
 	fs.BoolVar(&o.AllowSample, "allow-sample-evidence-unsafe", false, "take \"sample\" evidence, which nothing signed, from KBS clients; with -trust-simulated only")
 	fs.BoolVar(&o.AllowOldRows, "allow-unauthenticated-rows", false, "once, take a database of before rows were authenticated, and believe what is in it")
 	return func(args []string, stdout io.Writer) (bool, error) {

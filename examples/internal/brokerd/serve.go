@@ -163,8 +163,16 @@ func (b *broker) assemble(ctx context.Context, o Options) (err error) {
 	if len(requests) == 0 {
 		b.log.Warn("the key file has no request key: guests can't seal what they ask; broker key add -request makes one")
 	}
+	identities, err := o.spiffe(b.files, keys, time.Now())
+	if err != nil {
+		return err
+	}
+	var credentials teebroker.Credentials // nil, not an Authority that is
+	if identities != nil {
+		credentials = identities
+	}
 	b.engine, err = teebroker.New(teebroker.Config{
-		Verifier: verifiers, Issuer: kbs.Issuer(release), Nonces: b.db, Directory: b.db, Secrets: b.db, Kept: b.db,
+		Credentials: credentials, Verifier: verifiers, Issuer: kbs.Issuer(release), Nonces: b.db, Directory: b.db, Secrets: b.db, Kept: b.db,
 		Ledger:   v1.Budget(b.db, v1.Rate{Burst: perInstance, Every: time.Second}, v1.Rate{Burst: perChip, Every: 10 * time.Millisecond}, nil),
 		Identity: keys.Identity(), Keys: attestation, Wrap: wrap, RequestKeys: requests,
 		SimulatedRoots: roots, SimulatedState: b.db.Simulated(),
@@ -181,7 +189,7 @@ func (b *broker) assemble(ctx context.Context, o Options) (err error) {
 	if b.handler, err = b.serveKeylime(o, verifiers, keys, b.handler); err != nil {
 		return err
 	}
-	b.handler = unclean(b.handler)
+	b.handler = unclean(b.serveBundle(identities, b.handler))
 	return nil
 }
 
