@@ -11,7 +11,8 @@ import (
 )
 
 // KeptBlobs is how many epochs back a store has the wrapped keys of, counted from
-// the largest number given: what an owner can recover without a copy.
+// the largest number given: what an owner can recover without a copy. Of others it
+// has the digest, so that an owner who has a copy can recover them too.
 const KeptBlobs = 16
 
 // The Kinds of what owners do to epochs.

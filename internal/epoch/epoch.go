@@ -259,6 +259,18 @@ func (r Row) Shows(release [16]byte) teebroker.ShownState {
 	return teebroker.ShownSuperseded
 }
 
+// Forgets are the epochs that r, which follows before, is kept or more numbers from,
+// and before was not: whose wrapped keys a store forgets. The current one is none.
+func (r Row) Forgets(before Row, kept uint64) (ns []uint64) {
+	if r.High > before.High && r.High > kept && r.High-kept != r.Epoch {
+		ns = append(ns, r.High-kept)
+	}
+	if e := before.Epoch; e != r.Epoch && e != 0 && e+kept <= r.High && !slices.Contains(ns, e) {
+		ns = append(ns, e) // which was current until now
+	}
+	return ns
+}
+
 // Ended are the releases of before that are neither pending nor live in r: an
 // event superseded them.
 func (r Row) Ended(before Row) (ended []strictjson.UUID) {

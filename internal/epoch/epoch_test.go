@@ -305,3 +305,42 @@ func TestWalks(t *testing.T) {
 		}
 	}
 }
+
+// Of every epoch the key is forgotten once, when it is so many numbers back and not
+// current, and never while it is.
+func TestForgets(t *testing.T) {
+	const kept = 3
+	for seed := range uint64(50) {
+		rnd := rand.New(rand.NewPCG(seed, 3))
+		r := registered(t, epoch.Boot)
+		forgotten := map[uint64]bool{}
+		for id := byte(1); id < 60; id++ {
+			before := r
+			switch rnd.IntN(4) {
+			case 0, 1:
+				r, _ = take(t, r, id)
+			case 2:
+				if next, err := r.Confirm(epoch.Confirm{Release: r.Release, Epoch: r.Next, State: digest(1)}); err == nil {
+					r = next
+				}
+			case 3:
+				next, err := r.Recover(digest(id), r.Epoch)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r = next
+			}
+			for _, n := range r.Forgets(before, kept) {
+				if forgotten[n] {
+					t.Errorf("seed %d: epoch %d is forgotten twice", seed, n)
+				}
+				forgotten[n] = true
+			}
+			for n := uint64(1); n <= r.High; n++ {
+				if want := n+kept <= r.High && n != r.Epoch; forgotten[n] != want {
+					t.Fatalf("seed %d: epoch %d of %d, current %d: forgotten %v", seed, n, r.High, r.Epoch, forgotten[n])
+				}
+			}
+		}
+	}
+}

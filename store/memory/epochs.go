@@ -54,24 +54,24 @@ func (s *Store) set(at secret, row epoch.Row) {
 			r.sealed = nil
 		}
 	}
+	for _, n := range row.Forgets(s.rows[at], store.KeptBlobs) {
+		if b, ok := s.blobs[at][n]; ok {
+			b.Wrapped = nil // and its digest stays
+			s.blobs[at][n] = b
+		}
+	}
 	s.rows[at] = row
 	if row.Status == epoch.Retired {
 		delete(s.blobs, at)
 	}
 }
 
-// keep remembers the blob of an epoch, and forgets old ones.
+// keep remembers the blob of an epoch.
 func (s *Store) keep(at secret, b teebroker.Blob) {
 	if s.blobs[at] == nil {
 		s.blobs[at] = map[uint64]teebroker.Blob{}
 	}
 	s.blobs[at][b.Epoch] = b
-	row := s.rows[at]
-	for n := range s.blobs[at] {
-		if n+store.KeptBlobs <= row.High && n != row.Epoch {
-			delete(s.blobs[at], n)
-		}
-	}
 }
 
 // Released implements [teebroker.Ledger].
@@ -115,6 +115,9 @@ func (s *Store) Confirm(ctx context.Context, r teebroker.Released, c teebroker.C
 	rel := s.released[c.Release]
 	if rel == nil || c.Release != r.ID {
 		return nil, teebroker.NotAuthorized
+	}
+	if rel.slot.closed {
+		return nil, teebroker.Superseded // for another purpose of its guest
 	}
 	row := s.rows[rel.place]
 	next, err := row.Confirm(c)

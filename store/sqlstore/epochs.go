@@ -114,7 +114,7 @@ func (t *tx) taken(g teebroker.Grant, r teebroker.Response, terms *teebroker.Epo
 	if err := t.set(at, before, row); err != nil {
 		return nil, err
 	}
-	return body, t.keep(at, row, teebroker.Blob{Digest: g.Epoch.NextBlob, Epoch: g.Epoch.Next, Wrapped: g.Epoch.NextWrapped})
+	return body, t.keep(at, teebroker.Blob{Digest: g.Epoch.NextBlob, Epoch: g.Epoch.Next, Wrapped: g.Epoch.NextWrapped})
 }
 
 // set makes row what follows before, nil if there was nothing, and closes the
@@ -132,6 +132,9 @@ func (t *tx) set(at epochPlace, before *epochs, row epoch.Row) error {
 	next := before.epochRow
 	next.version, next.era, next.state = next.version+1, int64(t.s.generation), body
 	if err := t.update(&next); err != nil {
+		return err
+	}
+	if err := t.forgetKeys(at, before.before, row); err != nil {
 		return err
 	}
 	for _, ended := range row.Ended(before.before) {
@@ -168,17 +171,29 @@ JOIN slots s ON s.tenant = r.tenant AND s.instance = r.instance AND s.recipient 
 	return err
 }
 
-// keep remembers the blob of an epoch, and forgets old ones.
-func (t *tx) keep(at epochPlace, row epoch.Row, b teebroker.Blob) error {
-	err := t.insert(&epochBlobRow{
+// keep remembers the blob of an epoch.
+func (t *tx) keep(at epochPlace, b teebroker.Blob) error {
+	return t.insert(&epochBlobRow{
 		tenant: at.tenant, instance: at.instance[:], purpose: at.purpose, epoch: int64(b.Epoch), digest: b.Digest[:], wrapped: b.Wrapped,
 	})
-	if err != nil || row.High <= store.KeptBlobs {
-		return err
+}
+
+// forgetKeys erases the wrapped keys of epochs that row is too far from. Their digests
+// stay: an owner who has one of the keys may still recover it.
+func (t *tx) forgetKeys(at epochPlace, before, row epoch.Row) error {
+	for _, n := range row.Forgets(before, store.KeptBlobs) {
+		var b epochBlobRow
+		found, err := fetch(t, &b, " FROM epoch_blobs x WHERE x.tenant = ? AND x.instance = ? AND x.purpose = ? AND x.epoch = ?",
+			[]any{at.tenant, at.instance[:], at.purpose, int64(n)})
+		if err == nil && found && b.wrapped != nil {
+			b.wrapped = nil
+			err = t.update(&b)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	_, err = t.exec("DELETE FROM epoch_blobs WHERE tenant = ? AND instance = ? AND purpose = ? AND epoch <= ? AND epoch <> ?",
-		at.tenant, at.instance[:], at.purpose, int64(row.High-store.KeptBlobs), int64(row.Epoch))
-	return err
+	return nil
 }
 
 // Released implements [teebroker.Ledger].
@@ -274,6 +289,9 @@ func (s *Store) Confirm(ctx context.Context, r teebroker.Released, c teebroker.C
 		if err != nil {
 			return err
 		}
+		if f.slot.closed != 0 {
+			return teebroker.Superseded // for another purpose of its guest
+		}
 		before := f.epochs.is
 		row, err := before.Confirm(c)
 		if err != nil {
@@ -313,15 +331,16 @@ func (t *tx) confirming(r teebroker.Released) (*facts, error) {
 	f := &facts{}
 	var er epochRow
 	var ar authorizationRow
-	found, err := t.row("SELECT "+epochTable.as("e")+", "+releaseTable.as("r")+", "+authorizationTable.as("a")+` FROM epochs e
+	found, err := t.row("SELECT "+epochTable.as("e")+", "+releaseTable.as("r")+", "+authorizationTable.as("a")+", "+slotTable.as("s")+` FROM epochs e
 JOIN releases r ON r.tenant = e.tenant AND r.instance = e.instance AND r.purpose = e.purpose AND r.id = ?
+JOIN slots s ON s.tenant = r.tenant AND s.instance = r.instance AND s.recipient = r.recipient
 JOIN authorizations a ON a.tenant = r.tenant AND a.id = r.auth WHERE e.tenant = ? AND e.instance = ? AND e.purpose = ?`,
-		[]any{r.ID[:], r.Tenant, r.Instance[:], r.Purpose}, dest(&er, &f.release, &ar)...)
+		[]any{r.ID[:], r.Tenant, r.Instance[:], r.Purpose}, dest(&er, &f.release, &ar, &f.slot)...)
 	if err == nil && !found {
 		err = teebroker.NotAuthorized
 	}
 	if err == nil {
-		err = t.s.rows.check(&f.release)
+		err = errors.Join(t.s.rows.check(&f.release), t.s.rows.check(&f.slot))
 	}
 	if err != nil {
 		return nil, err

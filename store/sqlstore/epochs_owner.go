@@ -40,7 +40,7 @@ func (s *Store) Begin(ctx context.Context, tenant string, instance [16]byte, pur
 		if err := t.set(at, nil, first); err != nil {
 			return err
 		}
-		if err := t.keep(at, first, b); err != nil {
+		if err := t.keep(at, b); err != nil {
 			return err
 		}
 		_, err = t.act(tenant, store.KindEpoch, store.Act{
@@ -180,7 +180,7 @@ func (s *Store) Recover(ctx context.Context, tenant string, instance [16]byte, p
 		}
 		row, err := before.Recover(b.Digest, slot)
 		if err == nil {
-			err = t.keep(at, row, b)
+			err = t.keep(at, b)
 		}
 		return row, err
 	})

@@ -18,6 +18,7 @@ type (
 	otherSlot      struct{ *memory.Owner }
 	noCopy         struct{ *memory.Owner }
 	showsForEver   struct{ *memory.Owner }
+	keepsKeys      struct{ *memory.Owner }
 )
 
 func (s showsForEver) Shown(ctx context.Context, value [32]byte) (teebroker.Shown, error) {
@@ -65,4 +66,13 @@ func (s noCopy) Check(ctx context.Context, g teebroker.Grant) (teebroker.Terms, 
 		terms.Epoch.Wrapped = nil
 	}
 	return terms, err
+}
+
+// keepsKeys has the wrapped keys of all epochs.
+func (s keepsKeys) EpochBlob(ctx context.Context, tenant string, id [16]byte, purpose string, number uint64) (teebroker.Blob, uint64, error) {
+	b, high, err := s.Owner.EpochBlob(ctx, tenant, id, purpose, number)
+	if err == nil && b.Wrapped == nil {
+		b.Wrapped = epochBlob(number).Wrapped
+	}
+	return b, high, err
 }

@@ -259,6 +259,8 @@ func TestBroken(t *testing.T) {
 		"tokens for ever":                 {"tokens", func(o *memory.Owner) Store { return tokensForever{o} }},
 		"another authorization committed": {"again", func(o *memory.Owner) Store { return decidesAnyhow{o} }},
 		"dead blobs taken":                {"epoch clones", func(o *memory.Owner) Store { return anyBlob{o} }},
+		"keys of long ago":                {"epoch kept", func(o *memory.Owner) Store { return keepsKeys{o} }},
+		"superseded and checkpointed":     {"epoch closed", func(o *memory.Owner) Store { return confirmsAnyhow{o} }},
 		"superseded and confirmed":        {"epoch clones", func(o *memory.Owner) Store { return confirmsAnyhow{o} }},
 		"another receipt of a confirm":    {"epoch confirm", func(o *memory.Owner) Store { return otherConfirms{o} }},
 		"open after a confirm":            {"epoch confirm", func(o *memory.Owner) Store { return staysOpen{o} }},

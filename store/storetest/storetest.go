@@ -98,6 +98,8 @@ var checks = []struct {
 	{"epoch owner", epochOwner},
 	{"epoch recover", epochRecover},
 	{"epoch race", epochRace},
+	{"epoch kept", epochKept},
+	{"epoch closed", epochClosed},
 	{"identity", identities},
 	{"identity confirm", identityConfirm},
 	{"identity held", identityHeld},
