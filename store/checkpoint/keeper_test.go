@@ -205,6 +205,17 @@ func TestKeep(t *testing.T) {
 	if err != nil || c.Seq != 4 || c.Head != head.Hash || c.Previous != sha256.Sum256(first.Token) {
 		t.Errorf("%+v, %v", c, err)
 	}
+	f.add("acme", 1, "{}") // by another process, which is looked for after a second
+	for _, seq := range []uint64{4, 5} {
+		tokens, err := k.Newest(t.Context(), "acme")
+		if err != nil || len(tokens) != 1 {
+			t.Fatal(tokens, err)
+		}
+		if c, err := teebroker.VerifyCheckpoint(tokens[0], p.id()); err != nil || c.Seq != seq {
+			t.Errorf("%+v, %v", c, err)
+		}
+		p.now = p.now.Add(2 * time.Second)
+	}
 	info, err := os.Stat(p.file().Path())
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)

@@ -53,7 +53,7 @@ func (k *Keeper) Look(ctx context.Context) error {
 		}
 	}
 	k.kept = l.kept
-	k.dirty = time.Time{}
+	k.dirty, k.at = time.Time{}, began
 	if k.commits != commits {
 		k.dirty = began
 	}
