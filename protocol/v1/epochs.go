@@ -34,6 +34,10 @@ type Act struct {
 	Number  uint64            `json:"number,omitempty"`
 	Digest  strictjson.Digest `json:"digest,omitzero"`
 	Wrapped json.RawMessage   `json:"wrapped,omitempty"`
+
+	// EK, without a Purpose, is the EK that resume says is the one of the instance:
+	// SHA-256 of its TPMT_PUBLIC.
+	EK strictjson.Digest `json:"ek,omitzero"`
 }
 
 func (s *Server) begin(c *call) (answer, error) {
@@ -84,6 +88,9 @@ func (s *Server) act(name string) func(*call) (answer, error) {
 		var j Act
 		if err := c.decode(&j); err != nil {
 			return answer{}, err
+		}
+		if j.EK != (strictjson.Digest{}) {
+			return s.resumeEK(c, name, id, j)
 		}
 		if !names.Registrable(j.Purpose) {
 			return answer{}, &httpError{code: teebroker.MalformedRequest, title: "purpose is missing"}
@@ -160,7 +167,8 @@ func (c *Client) Live(ctx context.Context, tenant string, instance [16]byte, pur
 	return status.Live, nil
 }
 
-// Act asks for hold, resume, recover or retire, and returns what follows.
+// Act asks for hold, resume, recover or retire, and returns what follows. To resume
+// an EK is asked with ResumeEK.
 func (c *Client) Act(ctx context.Context, id [16]byte, act string, a Act) (store.EpochStatus, error) {
 	var got store.EpochStatus
 	if !slices.Contains([]string{"hold", "resume", "recover", "retire"}, act) {

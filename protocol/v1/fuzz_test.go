@@ -31,7 +31,7 @@ func FuzzBodies(f *testing.F) {
 		Broker: broker, Allow: v1.Suites(), Owner: state, Tenants: state, Keys: broker.KeysDocument,
 		Verify:  &v1.VerifyConfig{Verifier: verifier(), Issuer: issuer, Nonces: state},
 		Explain: &v1.ExplainConfig{Verifier: verifier(), Decoders: decoders()}, Identities: &v1.IdentityConfig{Identities: state, AgentID: agentID, Certificates: issuers},
-		PerSource: v1.Rate{Burst: 1}, Time: start,
+		TPMs: &tpms{}, PerSource: v1.Rate{Burst: 1}, Time: start,
 	})
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		f.Fatal(err)
@@ -47,7 +47,7 @@ func FuzzBodies(f *testing.F) {
 			`{"policies":["prod"],"launch":{"own":true},"suites":["HPKE-X25519"]}`,
 			`{"purposes":["disk"],"not_after":"2026-11-01T13:00:00Z"}`,
 			`{"digest":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE","wrapped":{"protected":"AA","enc":"AA","ciphertext":"AA"}}`,
-			`{"agent":"a","public":"AQ"}`,
+			`{"agent":"a","public":"AQ"}`, `{"ek":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE"}`, bindingText, proofText,
 			`{"v":1,"bindings":["AQ"],"evidence":{"format":"snp-report","raw":"e30"}}`,
 		} {
 			f.Add(uint8(i), []byte(body))

@@ -116,6 +116,26 @@ func (s *Server) identityAnswer(id store.Identity, err error) (answer, error) {
 	return encode(Identity{id, s.cfg.Broker.Simulated()})
 }
 
+// resumeEK is a resume that names an EK.
+func (s *Server) resumeEK(c *call, act string, id [16]byte, j Act) (answer, error) {
+	if s.cfg.Identities == nil || act != "resume" || j.Purpose != "" || j.Epoch != 0 || j.Number != 0 || j.Wrapped != nil || j.Digest != (strictjson.Digest{}) {
+		return answer{}, &httpError{code: teebroker.MalformedRequest, title: "only resume takes an ek, and nothing with it"}
+	}
+	return s.identityAnswer(s.cfg.Identities.Identities.ResumeEK(c.Context(), c.tenant, id, j.EK))
+}
+
+// ResumeEK says that ek, SHA-256 of a TPMT_PUBLIC, is the EK of an instance: see
+// store.Identities. Epochs that are held stay so until they are resumed.
+func (c *Client) ResumeEK(ctx context.Context, id [16]byte, ek [32]byte) (Identity, error) {
+	var got Identity
+	err := c.call(ctx, http.MethodPost, instancePath(id)+"/resume", resumeJSON{ek}, &got)
+	return got, err
+}
+
+type resumeJSON struct {
+	EK strictjson.Digest `json:"ek"`
+}
+
 func ekPath(ek [32]byte) string {
 	return PathEK + "/" + hex.EncodeToString(ek[:])
 }

@@ -79,6 +79,7 @@ type owned struct {
 	*world
 	sql  *sqlstore.Store
 	acme *v1.Client
+	tpms tpms
 }
 
 func newOwned(t testing.TB, edit func(*v1.Config)) *owned {
@@ -100,6 +101,7 @@ func newOwned(t testing.TB, edit func(*v1.Config)) *owned {
 		c.PerSource = v1.Rate{Burst: 10000}
 		c.Keys = func(ctx context.Context, tenant string) ([]byte, error) { return w.broker.KeysDocument(ctx, tenant) }
 		c.Verify = &v1.VerifyConfig{Verifier: verifier()}
+		c.TPMs = &o.tpms
 		c.Identities = &v1.IdentityConfig{Identities: o.sql, AgentID: agentID, Certificates: issuers}
 		c.Explain = &v1.ExplainConfig{Verifier: verifier(), Decoders: decoders(), Time: w.time}
 		if edit != nil {

@@ -70,6 +70,7 @@ func public() []string {
 	return []string{
 		"GET /healthz", "GET /readyz", "GET /metrics", "POST /broker/v1/nonce", "POST /broker/v1/release", "POST /broker/v1/confirm", "POST /broker/v1/sealed",
 		"GET /broker/v1/tee-attestation-key", "POST /broker/v1/tee-attestation-key", "POST /broker/v1/verify",
+		"POST /broker/v1/vtpm/nonce", "POST /broker/v1/vtpm/bind", "POST /broker/v1/vtpm/activate",
 	}
 }
 

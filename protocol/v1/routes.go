@@ -59,6 +59,7 @@ func (s *Server) table() []route {
 	if s.cfg.Verify != nil {
 		t = append(t, route{http.MethodPost, PathVerify, everybody, MaxEvidence, s.verify})
 	}
+	t = append(t, s.tpmTable()...)
 	if s.cfg.Owner != nil {
 		t = append(t, s.ownerTable()...)
 		t = append(t, s.identityTable()...)

@@ -52,7 +52,7 @@ type sealedAnswerJSON struct {
 // what they need before.
 func sealable(path string) bool {
 	switch path {
-	case PathNonce, PathRelease, PathConfirm:
+	case PathNonce, PathRelease, PathConfirm, PathTPMNonce, PathTPMBind, PathTPMActivate:
 		return true
 	}
 	return false

@@ -53,6 +53,10 @@ type Config struct {
 	// and Broker.
 	Identities *IdentityConfig
 
+	// TPMs binds the attestation keys of vTPMs: usually an activation.Service. If
+	// nil, none are.
+	TPMs teebroker.TPMs
+
 	// PerSource limits requests by source address, before anything is read of
 	// them. Buffered is how many bytes of bodies are in memory at a time, beyond the
 	// first 32 KiB of each; more are told unavailable. Concurrent is how many requests are worked on at once,
