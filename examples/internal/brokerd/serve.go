@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/teebroker/teebroker"
+	"github.com/teebroker/teebroker/activation"
 	"github.com/teebroker/teebroker/collateral"
 	"github.com/teebroker/teebroker/evidence"
 	"github.com/teebroker/teebroker/examples/internal/cli"
@@ -43,6 +44,7 @@ type broker struct {
 	db       *database
 	tokens   tokens
 	engine   *teebroker.Broker
+	tpms     *activation.Service
 	server   *v1.Server
 	handler  http.Handler
 	cache    *collateral.Cache // or nil
@@ -144,6 +146,10 @@ func (b *broker) assemble(ctx context.Context, o Options) (err error) {
 	if err := b.openRecord(ctx, o, keys); err != nil {
 		return err
 	}
+	tpms, err := withTPMs(verifiers, activation.AKs(b.db))
+	if err != nil {
+		return err
+	}
 	release, err := nonce.NewHMAC(nonce.Config{Key: keys.NonceKey(), Generation: b.db.Generation()})
 	if err != nil {
 		return err
@@ -178,6 +184,9 @@ func (b *broker) assemble(ctx context.Context, o Options) (err error) {
 		SimulatedRoots: roots, SimulatedState: b.db.Simulated(),
 	})
 	if err != nil {
+		return err
+	}
+	if b.tpms, err = activation.New(activation.Config{Broker: b.engine, Verifier: tpms, Nonces: b.db, Kept: b.db, Identities: b.db}); err != nil {
 		return err
 	}
 	if err := b.finish(ctx, o, keys, verifiers, verification); err != nil {
@@ -229,7 +238,7 @@ func (b *broker) finish(ctx context.Context, o Options, keys *keyfile.File, veri
 		Broker: b.engine, Allow: v1.Suites(), Keys: b.engine.KeysDocument,
 		Owner: b.db, Tenants: b.db, Operator: policies,
 		Verify:  &v1.VerifyConfig{Verifier: verifiers, Issuer: verification, Nonces: b.db},
-		Explain: &v1.ExplainConfig{Verifier: verifiers, Decoders: Decoders()}, Identities: identities,
+		Explain: &v1.ExplainConfig{Verifier: verifiers, Decoders: Decoders()}, Identities: identities, TPMs: b.tpms,
 		PerSource: v1.Rate{Burst: 2000, Every: 5 * time.Millisecond}, // a host's guests may share its address
 		Ready:     b.db.ready, Observe: b.observe, Checkpoints: b.keeper,
 	})

@@ -40,7 +40,7 @@ func (o Options) verifiers(source evidence.Source) (evidence.Verifiers, [][32]by
 		}
 	}
 	if o.TrustSimulated == "" {
-		return all, nil, withTPMs(all)
+		return all, nil, nil
 	}
 	t, err := simulated.Open(o.TrustSimulated)
 	if err != nil {
@@ -49,9 +49,6 @@ func (o Options) verifiers(source evidence.Source) (evidence.Verifiers, [][32]by
 	for format, v := range t.Verifiers {
 		all[format] = v
 	}
-	if err := withTPMs(all); err != nil {
-		return nil, nil, err
-	}
 	if o.AllowSample {
 		all[kbs.SampleFormat], all[kbs.SampleDeviceFormat] = kbs.Sample{}, kbs.Sample{}
 		return all, append(t.Roots, kbs.SampleRoot()), nil
@@ -59,13 +56,17 @@ func (o Options) verifiers(source evidence.Source) (evidence.Verifiers, [][32]by
 	return all, t.Roots, nil
 }
 
-// withTPMs adds the verifier of quotes of TPMs that run on what all verifies.
-func withTPMs(all evidence.Verifiers) error {
-	v, err := vtpm.NewVerifier(vtpm.Config{Platform: maps.Clone(all)})
+// withTPMs adds the verifier of quotes of TPMs that run on what all verifies, samples
+// left out, whose AKs were bound.
+func withTPMs(all evidence.Verifiers, aks vtpm.AKs) (*vtpm.Verifier, error) {
+	below := maps.Clone(all)
+	delete(below, kbs.SampleFormat)
+	delete(below, kbs.SampleDeviceFormat)
+	v, err := vtpm.NewVerifier(vtpm.Config{Platform: below, AKs: aks})
 	if err == nil {
 		all[vtpm.Format] = v
 	}
-	return err
+	return v, err
 }
 
 // ccaVerifier trusts the keys in lists of CCA trust anchors.
