@@ -37,19 +37,25 @@ func (c *crash) begin() *stateBoot {
 	c.with(func(r *replica) {
 		instance := [16]byte{15: 1, 0: byte(c.last >> 8), 1: byte(c.last)}
 		check(c, r.own(c.Context(), instance, 1, c.now.Add(time.Hour)))
-		wrap, err := wrapKey()
-		check(c, err)
-		w, err := keywrap.WrapWith(c.Context(), wrap, keywrap.Header{Tenant: tenant, Instance: instance, Purpose: stateful, Epoch: 1}, bytes.Repeat([]byte{1}, 32))
-		check(c, err)
-		text, err := w.MarshalJSON()
-		check(c, err)
-		_, err = r.Begin(c.Context(), tenant, instance, stateful, store.EpochStart{
-			Mode: "write", Blob: teebroker.Blob{Digest: w.Digest(), Epoch: 1, Wrapped: text}, Initial: true,
-		})
-		check(c, err)
+		r.begin(c, instance, "write")
 		b.machine = c.stateful(r, instance)
 	})
 	return b
+}
+
+// begin gives an instance epochs.
+func (r *replica) begin(t testing.TB, instance [16]byte, mode string) {
+	t.Helper()
+	wrap, err := wrapKey()
+	check(t, err)
+	w, err := keywrap.WrapWith(t.Context(), wrap, keywrap.Header{Tenant: tenant, Instance: instance, Purpose: stateful, Epoch: 1}, bytes.Repeat([]byte{1}, 32))
+	check(t, err)
+	text, err := w.MarshalJSON()
+	check(t, err)
+	_, err = r.Begin(t.Context(), tenant, instance, stateful, store.EpochStart{
+		Mode: mode, Blob: teebroker.Blob{Digest: w.Digest(), Epoch: 1, Wrapped: text}, Initial: true,
+	})
+	check(t, err)
 }
 
 // stateful is a guest with an authorization to boot.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"time"
 
 	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/guest/state"
@@ -209,56 +208,4 @@ func FuzzParseConfirm(f *testing.F) {
 			t.Errorf("%+v, %x, %v", c, mac, err)
 		}
 	})
-}
-
-// BenchmarkConfirm is a checkpoint over loopback, on SQLite, with the flush to disk.
-func BenchmarkConfirm(b *testing.B) {
-	o := newEpochs(b, "write")
-	o.authorize()
-	c, s := o.client(nil), o.session()
-	r, err := c.Release(b.Context(), o.request(s, c))
-	o.check(err)
-	opened, err := s.OpenEpoch(b.Context(), r)
-	o.check(err)
-	said := teebroker.Confirm{Release: opened.Release, Epoch: opened.Next, State: strictjson.Digest{1}}
-	ctx, cancel := context.WithTimeout(b.Context(), time.Hour)
-	defer cancel()
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := c.Confirm(ctx, said, said.MAC(opened.ConfirmKey)); err != nil {
-			b.Fatal(err)
-		}
-		said.Seq, said.Settled = said.Seq+1, !said.Settled
-		o.mu.Lock()
-		o.events = o.events[:0]
-		o.mu.Unlock()
-	}
-}
-
-// BenchmarkReleaseEpochs is a release over loopback to a new guest each time, on
-// SQLite: of a stored secret, and of a purpose with epochs.
-func BenchmarkReleaseEpochs(b *testing.B) {
-	for _, purpose := range []string{"plain", "disk"} {
-		b.Run(purpose, func(b *testing.B) {
-			o := newEpochs(b, "boot")
-			_, err := o.boot(state.Dir(b.TempDir())) // what comes after was wrapped by the broker
-			o.check(err)
-			o.check(o.acme.PutSecret(b.Context(), instance, "plain", []byte("a secret of 32 bytes, or so it is")))
-			_, err = o.acme.Authorize(b.Context(), instance, v1.Authorization{
-				Purposes: []string{"plain", "disk"}, Uses: store.MaxUses, Outlives: true, NotAfter: o.time().Add(time.Hour),
-			})
-			o.check(err)
-			c := o.client(nil)
-			b.ReportAllocs()
-			for b.Loop() {
-				b.StopTimer()
-				s := o.sessionOf(purpose)
-				body := o.request(s, c)
-				b.StartTimer()
-				if _, err := c.Release(b.Context(), body); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
 }
