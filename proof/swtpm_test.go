@@ -27,15 +27,7 @@ func swtpm(t *testing.T, dir string) *vtpmtest.Swtpm {
 
 // Two starts of a TPM that others wrote, on one state.
 func TestSwtpm(t *testing.T) {
-	dir, err := os.MkdirTemp("", "swtpm") // the path of a socket is short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
+	dir := t.TempDir()
 	w := newWorld(t)
 	start := func() (*started, *vtpmtest.Swtpm) {
 		tpm := swtpm(t, dir)

@@ -18,6 +18,7 @@ import (
 	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/guest/state"
 	"github.com/teebroker/teebroker/vtpm"
+	"github.com/teebroker/teebroker/vtpm/vtpmtest"
 )
 
 func resets(tb testing.TB, t *TPM) uint32 {
@@ -77,6 +78,33 @@ func TestRoundTrip(t *testing.T) {
 		t.Errorf("at the next boot: %v", err)
 	}
 	leaks(t, d, passphrase)
+}
+
+// The EK that an owner was told of is that of the TPM in the guest: a credential for it
+// is activated there, for a key that is there too.
+func TestActivated(t *testing.T) {
+	for _, kind := range []vtpmtest.Kind{vtpmtest.ECC, vtpmtest.RSA} {
+		d := deliver(t, Config{Guest: theGuest(), AllowAnyBoot: true, ECC: kind == vtpmtest.ECC})
+		device, err := vtpmtest.Over(start(t, d.state(t)), kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ek, err := vtpm.ParsePublic(d.about.EK)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ak, err := vtpm.ParsePublic(device.AK())
+		if err != nil {
+			t.Fatal(err)
+		}
+		blob, err := vtpm.MakeCredential(ek, ak.Name, []byte("challenge"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := device.Activate(blob); err != nil || string(got) != "challenge" {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
 }
 
 // leaks fails if something that is secret is in the clear in a file, or a file is for others.

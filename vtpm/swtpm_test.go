@@ -15,16 +15,7 @@ import (
 // startSwtpm returns a TPM that others wrote. In CI it has to be there.
 func startSwtpm(t *testing.T, kind vtpmtest.Kind) *vtpmtest.Swtpm {
 	t.Helper()
-	// The path of a socket is short, so the directory is not one of t.
-	dir, err := os.MkdirTemp("", "swtpm")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
+	dir := t.TempDir()
 	s, err := vtpmtest.StartSwtpm(dir, kind)
 	if errors.Is(err, exec.ErrNotFound) && os.Getenv("CI") == "" {
 		t.Skipf("SKIPPED, NOT PASSED: no swtpm: %v", err)

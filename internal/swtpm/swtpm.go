@@ -32,6 +32,10 @@ const (
 	// patience is for a command, of which making an RSA key is the longest.
 	patience = time.Minute
 
+	// rcRetry is TPM_RC_RETRY: TPM 2.0 Part 2, section 6.6.3.
+	rcRetry = 0x922
+	retries = 8
+
 	// farewell is how long a TPM that is told to end may take to write its state.
 	farewell = 10 * time.Second
 )
@@ -104,10 +108,21 @@ func start(cmd *exec.Cmd, key []byte) error {
 }
 
 // Send sends one command and returns its response, both with their headers, as
-// transport.TPM of go-tpm has it.
+// transport.TPM of go-tpm has it. A TPM that did not start with a command, and says so
+// with TPM_RC_RETRY, is sent it again, as drivers do.
 func (p *Process) Send(command []byte) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for try := 0; ; try++ {
+		response, err := p.send(command)
+		if err != nil || try == retries || binary.BigEndian.Uint32(response[6:]) != rcRetry {
+			return response, err
+		}
+		time.Sleep(time.Millisecond << try)
+	}
+}
+
+func (p *Process) send(command []byte) ([]byte, error) {
 	if err := p.conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		return nil, fmt.Errorf("swtpm: %w", err)
 	}

@@ -3,11 +3,13 @@ package swtpm
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -99,3 +101,49 @@ func TestNotThere(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// slow is a TPM that does not start with a command before it is sent a few times.
+type slow struct {
+	conn
+	left int
+	next bytes.Buffer
+}
+
+func (s *slow) SetDeadline(time.Time) error { return nil }
+
+func (s *slow) Write(b []byte) (int, error) {
+	code := uint32(0)
+	if s.left > 0 {
+		s.left--
+		code = rcRetry
+	}
+	s.next.Write(binary.BigEndian.AppendUint32([]byte{0x80, 1, 0, 0, 0, 10}, code))
+	return len(b), nil
+}
+
+func (s *slow) Read(b []byte) (int, error) { return s.next.Read(b) }
+
+func TestRetry(t *testing.T) {
+	for left, want := range map[int]uint32{0: 0, 3: 0, retries: 0, retries + 1: rcRetry} {
+		p := &Process{conn: &slow{left: left}}
+		got, err := p.Send(make([]byte, headerSize))
+		if err != nil || binary.BigEndian.Uint32(got[6:]) != want {
+			t.Errorf("%d times: %x, %v", left, got, err)
+		}
+	}
+}
+
+// What answers with less than a header, or with more than there is, is no TPM.
+func TestNoResponse(t *testing.T) {
+	for _, b := range [][]byte{nil, {0x80, 1, 0, 0, 0, 9, 0, 0, 0, 0}, {0x80, 1, 0, 0, 0, 11, 0, 0, 0, 0}, {0x80, 1, 0xff, 0, 0, 0, 0, 0, 0, 0}} {
+		s := &silent{}
+		s.next.Write(b)
+		if got, err := (&Process{conn: s}).Send(nil); err == nil {
+			t.Errorf("%x: %x", b, got)
+		}
+	}
+}
+
+type silent struct{ slow }
+
+func (s *silent) Write(b []byte) (int, error) { return len(b), nil }

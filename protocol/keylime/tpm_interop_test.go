@@ -22,7 +22,7 @@ import (
 // startSwtpm returns a TPM that others wrote. In CI it has to be there.
 func startSwtpm(t *testing.T, kind vtpmtest.Kind) *vtpmtest.Swtpm {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "swtpm") // the path of a socket is short
+	dir, err := os.MkdirTemp("", "swtpm")
 	check(t, err)
 	t.Cleanup(func() { check(t, os.RemoveAll(dir)) })
 	s, err := vtpmtest.StartSwtpm(dir, kind)

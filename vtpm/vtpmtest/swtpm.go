@@ -3,90 +3,59 @@ package vtpmtest
 import (
 	"errors"
 	"fmt"
-	"io"
-	"net"
-	"os/exec"
-	"path/filepath"
-	"time"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
-	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 
 	"github.com/teebroker/teebroker/evidence"
+	"github.com/teebroker/teebroker/internal/swtpm"
 	"github.com/teebroker/teebroker/vtpm"
 )
 
-// Swtpm is a swtpm that runs as long as it is not closed, with an EK and an AK. It
-// is not for concurrent use. Methods of a [Device] panic if swtpm fails.
+// Swtpm is a TPM that others wrote, with an EK and an AK. It is not for concurrent
+// use. Methods of a [Device] panic if the TPM fails.
 type Swtpm struct {
-	tpm     transport.TPMCloser
-	process *exec.Cmd
-	ek, ak  *tpm2.CreatePrimaryResponse
+	tpm    transport.TPM
+	end    func() error
+	ek, ak *tpm2.CreatePrimaryResponse
 }
 
 var _ Device = (*Swtpm)(nil)
 
 // StartSwtpm starts the program swtpm, which is in PATH, with its state in dir: a
-// TPM that was started before goes on with the keys of its seeds. The path of dir
-// must leave room for that of a Unix socket, which has 100 bytes or so.
+// TPM that was started before goes on with the keys of its seeds.
 func StartSwtpm(dir string, kind Kind) (*Swtpm, error) {
-	program, err := exec.LookPath("swtpm")
+	p, err := swtpm.Start(dir, nil)
 	if err != nil {
 		return nil, fmt.Errorf("vtpmtest: %w", err)
 	}
-	socket := filepath.Join(dir, "tpm.sock")
-	s := &Swtpm{process: exec.Command(
-		program, "socket", "--tpm2", "--tpmstate", "dir="+dir, "--server", "type=unixio,path="+socket, "--flags", "not-need-init,startup-clear",
-	)}
-	if err := s.process.Start(); err != nil {
-		return nil, fmt.Errorf("vtpmtest: %w", err)
+	s, err := Over(p, kind)
+	if err != nil {
+		return nil, errors.Join(err, p.Close())
 	}
-	if err := s.open(socket, kind); err != nil {
-		return nil, errors.Join(fmt.Errorf("vtpmtest: swtpm: %w", err), s.Close())
-	}
+	s.end = p.Close
 	return s, nil
 }
 
-// open waits for the socket, for ten seconds at most, and makes the keys.
-func (s *Swtpm) open(socket string, kind Kind) (err error) {
-	for end := time.Now().Add(10 * time.Second); ; {
-		var c net.Conn
-		if c, err = net.Dial("unix", socket); err == nil {
-			_ = c.Close()
-			break
-		}
-		if time.Now().After(end) {
-			return err
-		}
-		time.Sleep(10 * time.Millisecond)
+// Over returns t, a TPM that runs, with the EK that its seeds make and an AK. Close
+// leaves t running.
+func Over(t transport.TPM, kind Kind) (s *Swtpm, err error) {
+	s = &Swtpm{tpm: t, end: func() error { return nil }}
+	if s.ek, err = s.primary(EKTemplate(kind)); err == nil {
+		s.ak, err = s.primary(AKTemplate(kind))
 	}
-	if s.tpm, err = linuxudstpm.Open(socket); err != nil {
-		return err
+	if err != nil {
+		return nil, fmt.Errorf("vtpmtest: swtpm: %w", err)
 	}
-	if s.ek, err = s.primary(EKTemplate(kind)); err != nil {
-		return err
-	}
-	s.ak, err = s.primary(AKTemplate(kind))
-	return err
+	return s, nil
 }
 
 func (s *Swtpm) primary(template tpm2.TPMTPublic) (*tpm2.CreatePrimaryResponse, error) {
 	return tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHEndorsement, InPublic: tpm2.New2B(template)}.Execute(s.tpm)
 }
 
-// Close ends swtpm.
-func (s *Swtpm) Close() error {
-	var err error
-	if c, ok := s.tpm.(io.Closer); ok {
-		err = c.Close()
-	}
-	if kill := s.process.Process.Kill(); kill != nil {
-		return errors.Join(err, kill)
-	}
-	_ = s.process.Wait() // that it was killed is no news
-	return err
-}
+// Close ends the swtpm that StartSwtpm started.
+func (s *Swtpm) Close() error { return s.end() }
 
 // EK implements [Device].
 func (s *Swtpm) EK() []byte { return tpm2.Marshal(s.ek.OutPublic) }
