@@ -40,7 +40,8 @@ type Checkpoint struct {
 type Witness interface {
 	// Seen returns an entry of a chain that is known to have been durable, the
 	// later the better, or Seq 0. With an error the call of the store fails and
-	// changes nothing.
+	// changes nothing; so does every other that a release begins with, which asks
+	// for no tenant in particular, "".
 	Seen(tenant string, c teebroker.Chain) (Mark, error)
 
 	// Differs is told that the store has not what Seen returned, and where the

@@ -2,7 +2,6 @@ package main
 
 import (
 	"path/filepath"
-	"strings"
 	"testing"
 )
 
@@ -15,15 +14,7 @@ func TestEpochs(t *testing.T) {
 	if out, status := p.sh("set -e\n" + script(suggested)); status != 0 {
 		t.Fatalf("%d\n%s", status, out)
 	}
-	var export, release string
-	for line := range strings.Lines(strings.ReplaceAll(script(suggested), "\\\n", "")) {
-		switch {
-		case strings.Contains(line, "export"):
-			export = strings.TrimSpace(line) + "; "
-		case strings.Contains(line, "release"):
-			release = strings.TrimSpace(line)
-		}
-	}
+	export, release := commands(suggested)
 	const which = " -purpose vtpm -instance 7d1f0b3e-5c1a-4f8e-9b52-0c6a3a6f2d11"
 	id := filepath.Join("state", "teebroker", "simulated", "broker.id")
 	boot := func(dir, more string) string {

@@ -13,6 +13,11 @@ import (
 // Redeem implements [nonce.Store].
 func (s *Store) Redeem(ctx context.Context, n nonce.Nonce, request [32]byte, expiry time.Time) error {
 	until, err := stamp(expiry)
+	if err == nil {
+		// A database that was put back has forgotten nonces, and much else: it is
+		// not asked to judge anybody.
+		_, err = s.seen(headKey{"", teebroker.Decisions})
+	}
 	if err != nil {
 		return err
 	}
