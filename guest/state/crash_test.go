@@ -262,3 +262,115 @@ func TestConfirmsReordered(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// snapshots is a disk that its host copies after each operation.
+type snapshots struct {
+	*disk
+	all []*disk
+}
+
+func (d *snapshots) Write(i int, b []byte) error {
+	defer d.snap()
+	return d.disk.Write(i, b)
+}
+
+func (d *snapshots) Erase(i int) error {
+	defer d.snap()
+	return d.disk.Erase(i)
+}
+
+func (d *snapshots) snap() { d.all = append(d.all, d.disk.copy()) }
+
+// A clone starts from every disk that there ever was, after the guest it is of went on.
+// It opens what mode says the host may choose from, and nothing else.
+func TestClonesOfEveryMoment(t *testing.T) {
+	for mode, may := range map[string][]string{"boot": {"fresh 0.0 0.1", "fresh 0.0 0.1 1.0", "fresh 0.0 0.1 1.0 1.1"}, "write": {"fresh 0.0 0.1 1.0 1.1"}} {
+		w, d := newWorld(t, mode), &snapshots{disk: &disk{}}
+		d.snap()
+		for boot := range 2 {
+			m := w.start(nil, nil)
+			o, err := m.release()
+			w.check(err)
+			cfg := state.Config{Slots: d, EveryWrite: mode == "write", Confirm: func(ctx context.Context, c teebroker.Confirm, mac []byte) (teebroker.Acknowledged, error) {
+				d.snap()
+				defer d.snap()
+				return w.broker.Confirm(ctx, c, mac)
+			}}
+			p, err := state.Prepare(cfg, o, func() ([]byte, error) { return []byte("fresh"), nil })
+			w.check(err)
+			s, err := p.Confirm(t.Context())
+			w.check(err)
+			for i := range 2 {
+				w.check(s.Save(t.Context(), fmt.Appendf(s.Value(), " %d.%d", boot, i)))
+			}
+		}
+		found := map[string]bool{}
+		for i, old := range d.all {
+			m := w.start(old, nil)
+			o, err := m.release()
+			w.check(err)
+			cfg := m.config()
+			cfg.Inspect = func(b []byte) ([32]byte, error) {
+				if found[string(b)] = true; !slices.Contains(may, string(b)) {
+					t.Errorf("%s, disk %d of %d: opened %q", mode, i, len(d.all), b)
+				}
+				return [32]byte{}, errors.New("the host turns it off")
+			}
+			if _, err := state.Prepare(cfg, o, nil); err == nil {
+				t.Errorf("%s, disk %d: prepared", mode, i)
+			}
+		}
+		for _, want := range may {
+			if !found[want] {
+				t.Errorf("%s: no disk has %q, which the host may choose", mode, want)
+			}
+		}
+	}
+}
+
+// Who has not the confirm key of a release is told nothing about it, costs the broker
+// one look and changes nothing, whatever state the release is in.
+func TestStrangersConfirm(t *testing.T) {
+	w, d := newWorld(t, "write"), &disk{}
+	record := func() int {
+		es, err := w.Record(t.Context(), tenant, teebroker.Decisions)
+		w.check(err)
+		return len(es)
+	}
+	said := teebroker.Confirm{Epoch: 2, State: strictjson.Digest{1}}
+	refused := func(what string) {
+		t.Helper()
+		before, calls := record(), w.calls
+		var texts []string
+		for _, id := range [][16]byte{said.Release, {99}} { // another one that there never was
+			c := said
+			c.Release = id
+			for _, mac := range [][]byte{make([]byte, 32), c.MAC(make([]byte, 32)), c.MAC([]byte("guessed"))} {
+				_, err := w.broker.Confirm(t.Context(), c, mac)
+				texts = append(texts, teebroker.Code(err))
+			}
+		}
+		if slices.ContainsFunc(texts, func(s string) bool { return s != string(teebroker.Denied) }) {
+			t.Errorf("%s: a stranger is told %q", what, texts)
+		}
+		if record() != before || w.calls != calls+len(texts) {
+			t.Errorf("%s: %d entries, %d calls of the ledger", what, record()-before, w.calls-calls)
+		}
+	}
+	m := w.start(d, nil)
+	o, err := m.release()
+	w.check(err)
+	said.Release = o.Release
+	refused("pending")
+	w.check(second(w.Hold(t.Context(), tenant, instance, purpose)))
+	refused("held")
+	w.check(second(w.Resume(t.Context(), tenant, instance, purpose)))
+	p, err := state.Prepare(m.config(), o, func() ([]byte, error) { return []byte("fresh"), nil })
+	w.check(err)
+	w.check(second(p.Confirm(t.Context())))
+	refused("live")
+	w.check(second(w.start(d, nil).release()))
+	refused("superseded")
+	w.check(second(w.Retire(t.Context(), tenant, instance, purpose)))
+	refused("retired")
+}

@@ -344,3 +344,36 @@ func TestForgets(t *testing.T) {
 		}
 	}
 }
+
+// At the end of the numbers nothing is given twice, and nothing wraps around.
+func TestNoMoreNumbers(t *testing.T) {
+	const last = 1<<64 - 1
+	r, err := epoch.Row{}.Register(epoch.Write, last-1, digest(1), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pending, g := take(t, r, 1)
+	if g.Next != last {
+		t.Errorf("%+v", g)
+	}
+	if same, _, err := pending.Take(releaseID(2), [32]byte{}, digest(2)); !errors.Is(err, teebroker.Unavailable) || !reflect.DeepEqual(same, pending) {
+		t.Errorf("a number after the last one: %v", err)
+	}
+	if same, err := pending.Recover(digest(9), 1); !errors.Is(err, teebroker.MalformedRequest) || !reflect.DeepEqual(same, pending) {
+		t.Errorf("a recovery after the last one: %v", err)
+	}
+	live, err := pending.Confirm(epoch.Confirm{Release: releaseID(1), Epoch: last, State: digest(1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	live.Seq, live.Last = last, epoch.Confirm{Release: releaseID(1), Epoch: last, Seq: last, State: digest(2)}
+	for _, seq := range []uint64{0, 1, last - 1} {
+		c := epoch.Confirm{Release: releaseID(1), Epoch: last, Seq: seq, State: digest(3)}
+		if same, err := live.Confirm(c); !errors.Is(err, teebroker.MalformedRequest) || !reflect.DeepEqual(same, live) {
+			t.Errorf("checkpoint %d after the last one: %v", seq, err)
+		}
+	}
+	if again, err := live.Confirm(live.Last); err != nil || !reflect.DeepEqual(again, live) {
+		t.Errorf("the last one again: %v", err)
+	}
+}

@@ -36,7 +36,7 @@ type ClientConfig struct {
 	AllowPlainHTTP bool
 
 	// SealTo is the id of the broker that a guest pins. If it is not zero, Challenge,
-	// Release and Confirm ask in sealed requests: whoever is between sees sizes and
+	// Release, Confirm and TPMs ask in sealed requests: whoever is between sees sizes and
 	// times only. The keys document of no tenant says to which key; it is fetched and
 	// verified when it is needed. Nothing is asked in the clear but that. Not for owners.
 	SealTo [32]byte

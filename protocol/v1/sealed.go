@@ -209,8 +209,10 @@ func (s *Server) opened(c *call) (asked, error) {
 	}
 	a, err := parseAsked(plain)
 	if err != nil {
+		clear(plain)
 		return asked{}, malformed(err)
 	}
+	clear(plain[1 : 1+replySize]) // a has a copy
 	return a, nil
 }
 

@@ -50,10 +50,10 @@ func (s *Sealer) fresh() bool {
 var errNotSealable = errors.New("v1: not what is asked in a sealed request")
 
 // Seal returns the body of a POST to [PathSealed] that asks what body asks under
-// path: PathNonce, PathRelease or PathConfirm. Path and body together have 1 MiB at
-// most, less 41 bytes. The same body may be sent again, and may be sealed again: both
-// are answered as the body itself would be. Without a key that is good still, the
-// error wraps teebroker.ErrKeys.
+// path: PathNonce, PathRelease, PathConfirm, or one for TPMs. Path and body together
+// have 1 MiB at most, less 41 bytes. The same body may be sent again, and may be
+// sealed again: both are answered as the body itself would be. Without a key that is
+// good still, the error wraps teebroker.ErrKeys.
 func (s *Sealer) Seal(path string, body []byte) (sealed []byte, answer *SealedAnswer, err error) {
 	if !sealable(path) {
 		return nil, nil, errNotSealable
