@@ -34,7 +34,7 @@ before the boot is confirmed and before the passphrase is given to any program:
     -state /var/lib/guest -image /dev/vda2 -name root
 
 -name makes the open disk /dev/mapper/NAME, for which one has to be root; without it the
-passphrase is only tried. A simulated guest boots nothing that measures itself: -measure does it for
+passphrase is only tried. With -tpm the TPM is there for the guest's own programs, such as a Keylime agent. A simulated guest boots nothing that measures itself: -measure does it for
 its firmware. -proof-pcr shows first of all, in a PCR, which release the guest started for.
 This is what an SVSM and the guest's own boot do between them: docs/provision.md.
 Exit status: 0 open, 1 refused by the broker or by what was compared, 2 out of reach.`
@@ -44,7 +44,9 @@ type unlock struct {
 	release
 	image, name, work string
 	measure           []measured
-	proof             int // PCR, or -1
+	proof             int    // PCR, or -1
+	socket            string // where the TPM is served, or ""
+	stdout            io.Writer
 
 	ek    [32]byte
 	agent string
@@ -72,6 +74,7 @@ func unlockSetup(m machine, sleep func(context.Context, time.Duration) error) fu
 		fs.StringVar(&u.out, "out", "", "write the passphrase to `FILE`, mode 0600, for what opens the disk instead")
 		fs.StringVar(&u.work, "work", guestMemory(), "`DIR` for the files of the running TPM, in the memory of the guest")
 		fs.Func("measure", "extend a PCR with the SHA-256 of a file, as `INDEX=FILE`", u.setMeasure)
+		fs.StringVar(&u.socket, "tpm", "", "go on running the TPM, at the Unix socket `PATH`, until a signal ends it; its state is saved then")
 		fs.IntVar(&u.proof, "proof-pcr", -1, "show the release in this PCR, `INDEX` 0 to 15 of SHA-256")
 		return u.act
 	}
@@ -109,7 +112,8 @@ func (u *unlock) act(args []string, stdout io.Writer) (bool, error) {
 			u.image = image
 		}
 	}
-	yes, err := u.answer(stdout, u.deliver)
+	u.stdout = stdout
+	yes, err := u.answer(stdout, func(io.Writer, []byte, released) error { return nil }) // open told all
 	var refused provision.Error
 	if errors.As(err, &refused) && refused != provision.ErrConfig {
 		return false, u.no(stdout, err)
@@ -143,7 +147,7 @@ func (u *unlock) check(value []byte) ([32]byte, error) {
 
 // open starts the TPM and opens the disk. What the TPM remembers is saved, also if the
 // disk stays closed: its counters don't go back.
-func (u *unlock) open(ctx context.Context, st *state.State, digest [32]byte) (passphrase []byte, err error) {
+func (u *unlock) open(ctx context.Context, st *state.State, digest [32]byte) ([]byte, error) {
 	value := st.Value()
 	defer clear(value)
 	s, err := provision.ParseState(value, u.guestOf())
@@ -156,13 +160,21 @@ func (u *unlock) open(ctx context.Context, st *state.State, digest [32]byte) (pa
 		return nil, err
 	}
 	defer t.Close() // again, after Stop
-	passphrase, opened := u.unseal(ctx, s, t, digest)
-	err = errors.Join(opened, u.save(ctx, st, t))
-	if err != nil {
-		clear(passphrase)
-		return nil, err
+	passphrase, err := u.unseal(ctx, s, t, digest)
+	deliver := func() error {
+		defer clear(passphrase)
+		return u.deliver(passphrase)
 	}
-	return passphrase, nil
+	switch {
+	case err != nil:
+		clear(passphrase)
+	case u.socket == "":
+		err = deliver()
+	default:
+		err = serveTPM(u.socket, t, deliver)
+	}
+	// Also when the time to ask a broker is over.
+	return nil, errors.Join(err, u.save(context.WithoutCancel(ctx), st, t))
 }
 
 // unseal has t unseal the passphrase, and opens the disk with it.
@@ -218,21 +230,21 @@ func (u *unlock) save(ctx context.Context, st *state.State, t *provision.TPM) er
 
 // unlocked is what -json prints.
 type unlocked struct {
-	Release strictjson.UUID `json:"release"`
-	Epoch   uint64          `json:"epoch"`
-	EK      strictjson.Hex  `json:"ek_sha256"`
-	Agent   string          `json:"agent"` // of Keylime, with the uuid "hash_ek"
-	Disk    string          `json:"disk"`  // "open", "tried" or "none"
-	Out     string          `json:"out,omitempty"`
+	Epoch uint64         `json:"epoch"`
+	EK    strictjson.Hex `json:"ek_sha256"`
+	Agent string         `json:"agent"` // of Keylime, with the uuid "hash_ek"
+	Disk  string         `json:"disk"`  // "open", "tried" or "none"
+	Out   string         `json:"out,omitempty"`
 }
 
-func (u *unlock) deliver(stdout io.Writer, passphrase []byte, got released) error {
+// deliver tells what is open.
+func (u *unlock) deliver(passphrase []byte) error {
 	if u.out != "" {
 		if err := cli.WriteFile(u.out, passphrase, 0o600); err != nil {
 			return err
 		}
 	}
-	v := unlocked{got.Release, got.Epoch, u.ek[:], u.agent, "none", u.out}
+	v := unlocked{u.confirmed, u.ek[:], u.agent, "none", u.out}
 	text := "the passphrase is unsealed, and there is no disk"
 	switch {
 	case u.image != "" && u.name != "":
@@ -241,16 +253,16 @@ func (u *unlock) deliver(stdout io.Writer, passphrase []byte, got released) erro
 		v.Disk, text = "tried", "the passphrase opens "+u.image
 	}
 	if u.json {
-		return cli.WriteJSON(stdout, v)
+		return cli.WriteJSON(u.stdout, v)
 	}
-	p := cli.NewPage(stdout)
+	p := cli.NewPage(u.stdout)
 	p.Line(cli.Cell{Text: text, Style: cli.Good})
 	p.Table("TPM", [][]cli.Cell{
 		{{Text: "EK", Style: cli.Dim}, {Text: fmt.Sprintf("%x", u.ek)}},
 		{{Text: "agent", Style: cli.Dim}, {Text: u.agent}},
 		{{Text: "epoch", Style: cli.Dim}, {Text: strconv.FormatUint(v.Epoch, 10)}},
 	})
-	_, err := p.WriteTo(stdout)
+	_, err := p.WriteTo(u.stdout)
 	return err
 }
 

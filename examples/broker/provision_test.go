@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +16,12 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
+
+	"github.com/teebroker/teebroker/provision"
+	"github.com/teebroker/teebroker/vtpm/vtpmtest"
 )
 
 // needs skips a test without programs that CI has.
@@ -23,6 +32,60 @@ func needs(t *testing.T, programs ...string) {
 			t.Skipf("SKIPPED, NOT PASSED: no %s: %v", name, err)
 		}
 	}
+}
+
+// runsTPM boots a guest twice that goes on with its TPM, which is the one that its owner
+// was told of, and remembers how often it started.
+func (p *programs) runsTPM(authorize, unlock string) {
+	p.Helper()
+	var about provision.About
+	if err := json.Unmarshal(p.read("guest/provisioned.json"), &about); err != nil {
+		p.Fatal(err)
+	}
+	var resets [2]uint32
+	for i := range resets {
+		p.must(authorize, 0, "")
+		socket := filepath.Join(p.dir, fmt.Sprintf("tpm%d", i))
+		cmd := exec.CommandContext(p.Context(), "sh", "-c", unlock+" -json -tpm "+socket)
+		cmd.Dir, cmd.Env = p.dir, p.env
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			p.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			p.Fatal(err)
+		}
+		var told map[string]any
+		if err := json.NewDecoder(out).Decode(&told); err != nil || told["agent"] != about.Agent {
+			p.Errorf("%v, %v", told, err)
+		}
+		resets[i] = p.speaks(socket, about)
+		if err := errors.Join(cmd.Process.Signal(os.Interrupt), cmd.Wait()); err != nil {
+			p.Errorf("the guest that ran the TPM: %v", err)
+		}
+	}
+	if resets[1] <= resets[0] {
+		p.Errorf("%d resets, and then %d", resets[0], resets[1])
+	}
+}
+
+// speaks speaks to the TPM at a socket, and returns how often it started.
+func (p *programs) speaks(socket string, about provision.About) uint32 {
+	p.Helper()
+	tpm, err := linuxudstpm.Open(socket)
+	if err != nil {
+		p.Fatal(err)
+	}
+	defer tpm.Close()
+	d, err := vtpmtest.Over(tpm, vtpmtest.ECC)
+	if err != nil || !bytes.Equal(d.EK(), about.EK) {
+		p.Fatalf("EK: %v", err)
+	}
+	clock, err := tpm2.ReadClock{}.Execute(tpm)
+	if err != nil {
+		p.Fatal(err)
+	}
+	return clock.CurrentTime.ClockInfo.ResetCount
 }
 
 var brokerURL = regexp.MustCompile(`TEEBROKER_URL=(http://[^ ;]+)`)
@@ -99,6 +162,7 @@ func TestProvision(t *testing.T) {
 	p.must(start+unlock+" -measure 9=pass", 1, "for what was booted")
 	p.must(start+unlock, 1, "for what was booted")
 	p.must(start+unlock+" -measure 9=kernel -json", 0, `"disk": "tried"`)
+	p.runsTPM(strings.TrimSuffix(start, " && "), export+"exec "+unlock+" -measure 9=kernel")
 	p.must("cp -r guest yesterday && "+start+unlock+" -measure 9=kernel", 0, "")
 	p.must(strings.Replace(start+unlock, "-state guest", "-state yesterday", 1)+" -measure 9=kernel", 2, "does not have the state")
 	p.must("cryptsetup luksFormat -q --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --key-file pass guest/disk.luks", 0, "")
