@@ -87,10 +87,11 @@ type SealedRequest struct {
 	Sealed keywrap.Sealed `json:"sealed"`
 }
 
-// RequestKey returns the first key that guests seal to at now. Errors wrap
-// ErrKeys.
+// RequestKey returns the first key that guests seal to at now, or a minute later: the
+// guest's clock may be behind, and a broker opens with a key from the first. Errors
+// wrap ErrKeys.
 func (d KeysDocument) RequestKey(now time.Time) (PublishedKey, error) {
-	return current(d.RequestKeys, "", now)
+	return current(d.RequestKeys, "", now.Add(keysSkew))
 }
 
 // SealRequest seals plain, at most keywrap.MaxSecret bytes, to the request key of

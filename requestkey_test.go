@@ -41,7 +41,7 @@ func TestRequestKeys(t *testing.T) {
 	if _, err := d.Current("", w.now); !errors.Is(err, teebroker.ErrKeys) {
 		t.Errorf("something to wrap to: %v", err)
 	}
-	for after, want := range map[time.Duration]string{0: "a", time.Hour: "b", 3 * time.Hour: "b"} {
+	for after, want := range map[time.Duration]string{0: "a", time.Hour - time.Minute - time.Second: "a", time.Hour - time.Minute: "b", 3 * time.Hour: "b"} {
 		if k, err := d.RequestKey(w.now.Add(after)); err != nil || k.ID != want {
 			t.Errorf("after %v: %q, %v", after, k.ID, err)
 		}
