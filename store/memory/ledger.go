@@ -62,8 +62,8 @@ type outcome struct {
 	receipt []byte
 }
 
-// at returns o as it is at an instant, or the error Gone.
-func (o outcome) at(now time.Time) (teebroker.Outcome, error) {
+// outcome returns o as it is at an instant, or why it is not served any more.
+func (s *Store) outcome(o outcome, now time.Time) (teebroker.Outcome, error) {
 	switch {
 	case o.refused != "":
 		return teebroker.Outcome{Refused: o.refused}, nil
@@ -71,6 +71,10 @@ func (o outcome) at(now time.Time) (teebroker.Outcome, error) {
 		return teebroker.Outcome{}, teebroker.Superseded
 	case o.of.gone(now):
 		return teebroker.Outcome{}, teebroker.Gone
+	case o.of.epoch != nil:
+		if err := s.rows[o.of.place].Serves(o.of.id); err != nil {
+			return teebroker.Outcome{}, err
+		}
 	}
 	r := teebroker.Response{Release: o.of.id, Sealed: o.of.sealed, Receipt: o.receipt}
 	if e := o.of.epoch; e != nil {
@@ -91,7 +95,7 @@ func (s *Store) Outcome(ctx context.Context, request [32]byte, purpose string) (
 	if !ok {
 		return teebroker.Outcome{}, false, nil
 	}
-	out, err := o.at(now)
+	out, err := s.outcome(o, now)
 	return out, err == nil, err
 }
 
@@ -181,7 +185,7 @@ func (s *Store) Commit(ctx context.Context, g teebroker.Grant, r teebroker.Respo
 	}
 	at := attempt{g.Request, g.Purpose}
 	if o, ok := s.outcomes[at]; ok {
-		out, err := o.at(now)
+		out, err := s.outcome(o, now)
 		if out.Refused != "" {
 			err = teebroker.Refusal(out.Refused)
 		}

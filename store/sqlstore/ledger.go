@@ -32,9 +32,10 @@ const outcomeJoin = ` LEFT JOIN outcomes o ON o.request = ? AND o.purpose = ?
 LEFT JOIN releases r ON r.tenant = o.tenant AND r.instance = o.instance AND r.recipient = o.recipient AND r.purpose = o.purpose
 LEFT JOIN slots s ON s.tenant = r.tenant AND s.instance = r.instance AND s.recipient = r.recipient
 LEFT JOIN authorizations a ON a.tenant = r.tenant AND a.id = r.auth
-LEFT JOIN instances i ON i.tenant = r.tenant AND i.id = r.instance`
+LEFT JOIN instances i ON i.tenant = r.tenant AND i.id = r.instance
+LEFT JOIN epochs e ON e.tenant = r.tenant AND e.instance = r.instance AND e.purpose = r.purpose`
 
-var outcomeColumns = outcomeTable.as("o") + ", " + releaseTable.as("r") + ", r.sealed, " + slotTable.as("s") + ", " + authorizationTable.as("a") + ", " + instanceTable.as("i")
+var outcomeColumns = outcomeTable.as("o") + ", " + releaseTable.as("r") + ", r.sealed, " + slotTable.as("s") + ", " + authorizationTable.as("a") + ", " + instanceTable.as("i") + ", " + epochTable.as("e")
 
 // outcomeOf reads the outcome of a request at an instant, nil if there is none.
 // First are columns before it, and to where they are scanned.
@@ -43,7 +44,8 @@ func (s *Store) outcomeOf(q querier, request [32]byte, purpose, first, from stri
 	var slot slotRow
 	var auth authorizationRow
 	var inst instanceRow
-	to = append(append(append(to, outer(&o.outcomeRow, &o.release)...), &o.sealed), outer(&slot, &auth, &inst)...)
+	var row epochRow
+	to = append(append(append(to, outer(&o.outcomeRow, &o.release)...), &o.sealed), outer(&slot, &auth, &inst, &row)...)
 	if _, err := q.row("SELECT "+first+outcomeColumns+from+outcomeJoin, []any{request[:], purpose}, to...); err != nil {
 		return nil, err
 	}
@@ -63,6 +65,15 @@ func (s *Store) outcomeOf(q querier, request [32]byte, purpose, first, from stri
 		o.ended = teebroker.Superseded
 	case auth.state == stateRevoked, auth.era != int64(s.generation), inst.deleted != 0, o.sealed == nil:
 		o.ended = teebroker.Gone
+	case o.release.epoch != nil:
+		e, err := s.parseEpochs(row)
+		if err == nil && len(o.release.id) != 16 {
+			err = forged(releaseTable.name)
+		}
+		if err != nil {
+			return nil, err
+		}
+		o.ended = e.is.Serves([16]byte(o.release.id))
 	}
 	return o, nil
 }

@@ -283,7 +283,7 @@ func epochCheckpoints(w *world) {
 // Hold, resume, retire and delete.
 func epochOwner(w *world) {
 	w.begun("boot")
-	_, r := w.booted(1)
+	g, r := w.booted(1)
 	w.want("resume", second(w.Resume(w.ctx, tenant, instance, vtpm)), store.Conflict)
 	for range 2 {
 		if s, err := w.Hold(w.ctx, tenant, instance, vtpm); err != nil || s.State != "HELD" {
@@ -293,9 +293,14 @@ func epochOwner(w *world) {
 	_, _, err := w.boot(2)
 	w.want("a release", err, teebroker.Held)
 	w.want("a redelivery", second(w.commit(w.grant(1, vtpm, 8))), teebroker.Held)
+	_, _, err = w.Outcome(w.ctx, g.Request, vtpm)
+	w.want("the same request", err, teebroker.Held)
 	w.want("a confirm", second(w.confirm(r.Release, 2, 0, false, 1)), teebroker.Held)
 	if s, err := w.Resume(w.ctx, tenant, instance, vtpm); err != nil || s.State != "PENDING" || s.Release != r.Release {
 		w.Errorf("resume: %+v, %v", s, err)
+	}
+	if o, found, err := w.Outcome(w.ctx, g.Request, vtpm); err != nil || !found || !bytes.Equal(o.Response.Sealed, r.Sealed) {
+		w.Errorf("the same request, resumed: %v", err)
 	}
 	w.check(second(w.confirm(r.Release, 2, 0, false, 1)))
 	if s, err := w.Retire(w.ctx, tenant, instance, vtpm); err != nil || s.State != "RETIRED" || s.High != 2 {
