@@ -295,8 +295,8 @@ func (t *tx) commit(g teebroker.Grant, r teebroker.Response, box sealedRelease, 
 	if err := t.newest(f, auth); err != nil {
 		return nil, err
 	}
-	if !f.has() && f.auth == nil && t.d.numbers && terms == nil {
-		return nil, t.releaseAtOnce(g, auth, r, box, e)
+	if !f.has() && f.auth == nil && t.d.numbers {
+		return nil, t.releaseAtOnce(f, g, auth, r, box, terms, e)
 	}
 	if !f.has() {
 		if err := t.release(f, g, auth, r, box, terms); err != nil {
@@ -319,15 +319,9 @@ func rowsOf(g teebroker.Grant, auth *authorization, r teebroker.Response) (*auth
 // release stores a new release, and takes a slot unless the key has it.
 func (t *tx) release(f *facts, g teebroker.Grant, auth *authorization, r teebroker.Response, box sealedRelease, terms *teebroker.Epoch) error {
 	a, slot, row := rowsOf(g, auth, r)
-	var pcr []byte
-	if terms != nil {
-		var err error
-		if row.epoch, err = t.taken(g, r, terms, f.epochs); err != nil {
-			return err
-		}
-		if row.until = forEver; g.Epoch.PCR != (strictjson.Digest{}) {
-			pcr = g.Epoch.PCR[:]
-		}
+	pcr, err := t.takes(f, g, r, terms, row)
+	if err != nil {
+		return err
 	}
 	if f.auth == nil {
 		if err := t.update(a); err != nil {
@@ -340,28 +334,47 @@ func (t *tx) release(f *facts, g teebroker.Grant, auth *authorization, r teebrok
 	return t.insert(row, box.sealed, null(box.confirmKey), null(pcr))
 }
 
+// takes is the event of a release whose purpose has epochs, as terms grant it. It
+// completes row, and returns what a PCR shows.
+func (t *tx) takes(f *facts, g teebroker.Grant, r teebroker.Response, terms *teebroker.Epoch, row *releaseRow) (pcr []byte, err error) {
+	if terms == nil {
+		return nil, nil
+	}
+	if row.epoch, err = t.taken(g, r, terms, f.epochs); err != nil {
+		return nil, err
+	}
+	if row.until = forEver; g.Epoch.PCR != (strictjson.Digest{}) {
+		pcr = g.Epoch.PCR[:]
+	}
+	return pcr, nil
+}
+
 // atOnce is release, add and outcome of a key that takes a slot, in one statement:
 // what a release costs in PostgreSQL is mostly how often it is asked. A release
 // whose authorization is not as it was read is none.
 const atOnce = `WITH a AS (UPDATE authorizations SET used = ?::bigint, version = ?::bigint, mac = ?::bytea WHERE tenant = ? AND id = ? AND mac = ? RETURNING tenant, instance, id),
 v AS (SELECT a.*, ?::bytea AS recipient, ?::text AS purpose, ?::bigint AS seq FROM a),
 s AS (INSERT INTO slots (tenant, instance, recipient, auth, closed, mac) SELECT tenant, instance, recipient, id, 0, ?::bytea FROM v),
-r AS (INSERT INTO releases (tenant, instance, recipient, purpose, auth, id, blob, digest, until, mac, sealed, confirm_key)
-SELECT tenant, instance, recipient, purpose, id, ?::bytea, ?::bytea, ?::bytea, ?::bigint, ?::bytea, ?::bytea, ?::bytea FROM v),
+r AS (INSERT INTO releases (tenant, instance, recipient, purpose, auth, id, blob, digest, until, epoch, mac, sealed, confirm_key, pcr)
+SELECT tenant, instance, recipient, purpose, id, ?::bytea, ?::bytea, ?::bytea, ?::bigint, ?::bytea, ?::bytea, ?::bytea, ?::bytea, ?::bytea FROM v),
 e AS (INSERT INTO entries (tenant, chain, seq, hash, mac, generation, time, kind, body, previous)
 SELECT tenant, 'decisions', seq, ?::bytea, ?::bytea, ?::bigint, ?::bigint, ?::text, ?::bytea, ?::bytea FROM v)
 INSERT INTO outcomes (tenant, instance, recipient, purpose, seq, refused, request, receipt, mac) SELECT tenant, instance, recipient, purpose, seq, '', ?::bytea, ?::bytea, ?::bytea FROM v`
 
-func (t *tx) releaseAtOnce(g teebroker.Grant, auth *authorization, r teebroker.Response, box sealedRelease, e teebroker.Entry) error {
+func (t *tx) releaseAtOnce(f *facts, g teebroker.Grant, auth *authorization, r teebroker.Response, box sealedRelease, terms *teebroker.Epoch, e teebroker.Entry) error {
+	a, slot, row := rowsOf(g, auth, r)
+	pcr, err := t.takes(f, g, r, terms, row)
+	if err != nil {
+		return err
+	}
 	next, err := t.next(e)
 	if err != nil {
 		return err
 	}
 	k := t.s.rows
-	a, slot, row := rowsOf(g, auth, r)
 	entry, o := entryOf(next), released(g, r, next.Seq)
 	args := []any{a.used, a.version, k.sum(a), g.Tenant, a.id, a.stored, g.Key[:], g.Purpose, int64(next.Seq), k.sum(slot)}
-	args = append(args, row.id, row.blob, row.digest, row.until, k.sum(row), box.sealed, null(box.confirmKey))
+	args = append(args, row.id, row.blob, row.digest, row.until, null(row.epoch), k.sum(row), box.sealed, null(box.confirmKey), null(pcr))
 	args = append(append(args, entry.hash, k.sum(entry)), wideOf(next)...)
 	t.saw(a)
 	n, err := t.exec(atOnce, append(args, o.request, o.receipt, k.sum(o))...)
