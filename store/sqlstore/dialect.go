@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/teebroker/teebroker"
 )
 
 // A Dialect is what a database speaks, and which settings it needs. Open checks
@@ -75,7 +77,7 @@ func (d Dialect) dialect() (*dialect, error) {
 			again:    func(err error) bool { c := sqlState(err); return c == "40001" || c == "40P01" },
 			alone: func(err error) bool {
 				c := sqlState(err)
-				return errors.Is(err, ErrForged) || len(c) == 5 && c[:2] != "08" && c[:2] != "53" && c[:2] != "57" && c[:2] != "58"
+				return errors.Is(err, ErrForged) || errors.Is(err, teebroker.ErrAgain) || len(c) == 5 && c[:2] != "08" && c[:2] != "53" && c[:2] != "57" && c[:2] != "58"
 			},
 		}, nil
 	}

@@ -257,6 +257,9 @@ func (b *broker) observe(e v1.Event) {
 	if e.Tenant != "" {
 		attrs = append(attrs, slog.String("tenant", e.Tenant))
 	}
+	if e.Sealed {
+		attrs = append(attrs, slog.Bool("sealed", true))
+	}
 	level := slog.LevelInfo
 	if e.Err != nil {
 		attrs = append(attrs, slog.String("code", e.Code), slog.String("error", e.Err.Error()))
