@@ -3,6 +3,7 @@ package v1
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/internal/strictjson"
 )
 
@@ -29,6 +31,11 @@ type ClientConfig struct {
 
 	Token  string // of an owner, or ""
 	Tenant string // that Token has to be of, or "" for whatever it is of
+
+	// OrderKey is an owner key, ECDSA on P-384, which may be in a token. With it all
+	// that is asked about an instance with an owner key, and of policies, is ordered:
+	// for what the broker says that the instance is at the time. It needs Tenant.
+	OrderKey crypto.Signer
 
 	// AllowPlainHTTP takes http:// for a host that is not this one. Whoever is
 	// between can then read the token, answer in the place of the service, and
@@ -45,7 +52,7 @@ type ClientConfig struct {
 	// Whoever is between can see to that.
 	AllowUnsealed bool
 
-	Time func() time.Time // by which keys documents expire; if nil, time.Now
+	Time func() time.Time // by which keys documents and orders expire; if nil, time.Now
 }
 
 // Client asks a service that a [Server] serves. Errors of the service are
@@ -56,6 +63,9 @@ type Client struct {
 	http   *http.Client
 	token  string
 	tenant string
+
+	orderKey crypto.Signer // or nil
+	now      func() time.Time
 
 	sealing *sealing // or nil
 }
@@ -77,11 +87,21 @@ func NewClient(cfg ClientConfig) (*Client, error) {
 		return nil, errors.New("v1: not a token")
 	case cfg.SealTo != [32]byte{} && (cfg.Token != "" || cfg.Tenant != ""):
 		return nil, errors.New("v1: owners don't ask in sealed requests")
+	case cfg.OrderKey != nil && cfg.Tenant == "":
+		return nil, errors.New("v1: OrderKey needs Tenant, which orders name")
 	case cfg.SealTo == [32]byte{} && cfg.AllowUnsealed:
 		return nil, errors.New("v1: AllowUnsealed is for SealTo")
 	}
 	u.Path = strings.TrimSuffix(u.Path, "/")
-	c := &Client{base: u, http: cfg.HTTP, token: cfg.Token, tenant: cfg.Tenant}
+	if cfg.OrderKey != nil {
+		if _, err := teebroker.OrderKey(cfg.OrderKey); err != nil {
+			return nil, fmt.Errorf("v1: OrderKey: %w", err)
+		}
+	}
+	c := &Client{base: u, http: cfg.HTTP, token: cfg.Token, tenant: cfg.Tenant, orderKey: cfg.OrderKey, now: cfg.Time}
+	if c.now == nil {
+		c.now = time.Now
+	}
 	if c.http == nil {
 		c.http = &http.Client{Timeout: 30 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
@@ -132,6 +152,7 @@ func (c *Client) send(ctx context.Context, method, path, kind string, body []byt
 	if c.tenant != "" {
 		req.Header.Set(HeaderTenant, c.tenant)
 	}
+	setOrder(req)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, fmt.Errorf("v1: %w", reach(err))

@@ -16,7 +16,8 @@ func instancePath(id [16]byte) string { return PathInstances + "/" + strictjson.
 // Register adds an instance of the tenant or changes it.
 func (c *Client) Register(ctx context.Context, id [16]byte, r store.Registration) (Instance, error) {
 	var i Instance
-	err := c.call(ctx, http.MethodPut, instancePath(id), r, &i)
+	o := teebroker.Order{Act: teebroker.OrderRegister, Owner: r.OwnerKey}
+	err := c.ordered(ctx, id, o, http.MethodPut, instancePath(id), r, &i)
 	return i, err
 }
 
@@ -45,13 +46,17 @@ func (c *Client) Instances(ctx context.Context) ([][16]byte, error) {
 
 // Delete deletes an instance. Its id is taken for ever.
 func (c *Client) Delete(ctx context.Context, id [16]byte) error {
-	return c.call(ctx, http.MethodDelete, instancePath(id), nil, nil)
+	return c.ordered(ctx, id, teebroker.Order{Act: teebroker.OrderDelete}, http.MethodDelete, instancePath(id), nil, nil)
 }
 
 // PutSecret stores value, which the caller may clear afterwards, as a secret of an
 // instance.
 func (c *Client) PutSecret(ctx context.Context, id [16]byte, purpose string, value []byte) error {
-	_, err := c.do(ctx, http.MethodPut, instancePath(id)+"/secrets/"+purpose, "application/octet-stream", value)
+	ctx, err := c.order(ctx, id, teebroker.Order{Act: teebroker.OrderSecret, Name: purpose}, value)
+	if err != nil {
+		return err
+	}
+	_, err = c.do(ctx, http.MethodPut, instancePath(id)+"/secrets/"+purpose, "application/octet-stream", value)
 	return err
 }
 
@@ -65,11 +70,14 @@ func (c *Client) PutBlob(ctx context.Context, id [16]byte, purpose string, w key
 		}
 		j.Wrapped = b
 	}
-	return c.call(ctx, http.MethodPut, instancePath(id)+"/blobs/"+purpose, j, nil)
+	o := teebroker.Order{Act: teebroker.OrderBlob, Name: purpose, Blob: j.Digest}
+	return c.ordered(ctx, id, o, http.MethodPut, instancePath(id)+"/blobs/"+purpose, j, nil)
 }
 
 // Rewrap has the blob of an instance wrapped to the key that owners wrap to now,
-// and registered. old is the blob, or nil for the copy that the broker has.
+// and registered. old is the blob, or nil for the copy that the broker has. With an
+// owner key it takes two requests, of which the second one registers what the
+// first one returned, by an order.
 func (c *Client) Rewrap(ctx context.Context, id [16]byte, purpose string, old []byte) (keywrap.Wrapped, error) {
 	b, err := c.do(ctx, http.MethodPost, instancePath(id)+"/rewrap/"+purpose, "application/json", old)
 	if err != nil {
@@ -79,13 +87,21 @@ func (c *Client) Rewrap(ctx context.Context, id [16]byte, purpose string, old []
 	if err != nil {
 		return keywrap.Wrapped{}, fmt.Errorf("v1: answer: %w", err)
 	}
-	return w, nil
+	i, err := c.Instance(ctx, id)
+	switch {
+	case err != nil:
+		return keywrap.Wrapped{}, err
+	case i.Registration.OwnerKey == strictjson.Digest{}:
+		return w, nil
+	}
+	return w, c.PutBlob(ctx, id, purpose, w, true)
 }
 
 // Authorize adds an authorization and returns it as the broker stored it.
 func (c *Client) Authorize(ctx context.Context, id [16]byte, a Authorization) (Authorization, error) {
 	var got Authorization
-	err := c.call(ctx, http.MethodPost, instancePath(id)+"/authorizations", a, &got)
+	o := teebroker.Order{Act: teebroker.OrderAuthorize}
+	err := c.ordered(ctx, id, o, http.MethodPost, instancePath(id)+"/authorizations", a, &got)
 	return got, err
 }
 
@@ -105,7 +121,11 @@ func (c *Client) Revoke(ctx context.Context, id, authorization [16]byte) error {
 
 // PutPolicy stores a policy document under name.
 func (c *Client) PutPolicy(ctx context.Context, name string, document []byte) error {
-	_, err := c.do(ctx, http.MethodPut, PathPolicies+"/"+name, "application/json", document)
+	ctx, err := c.order(ctx, [16]byte{}, teebroker.Order{Act: teebroker.OrderPolicy, Name: name}, document)
+	if err != nil {
+		return err
+	}
+	_, err = c.do(ctx, http.MethodPut, PathPolicies+"/"+name, "application/json", document)
 	return err
 }
 

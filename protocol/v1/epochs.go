@@ -138,7 +138,8 @@ func (c *Client) Begin(ctx context.Context, id [16]byte, purpose string, e Epoch
 	}
 	e.Digest, e.Wrapped = w.Digest(), text
 	var got store.EpochStatus
-	err = c.call(ctx, http.MethodPut, instancePath(id)+"/epochs/"+purpose, e, &got)
+	o := teebroker.Order{Act: teebroker.OrderEpoch, Name: purpose, Blob: e.Digest}
+	err = c.ordered(ctx, id, o, http.MethodPut, instancePath(id)+"/epochs/"+purpose, e, &got)
 	return got, err
 }
 
@@ -174,6 +175,12 @@ func (c *Client) Act(ctx context.Context, id [16]byte, act string, a Act) (store
 	if !slices.Contains([]string{"hold", "resume", "recover", "retire"}, act) {
 		return got, errors.New("v1: no such act")
 	}
-	err := c.call(ctx, http.MethodPost, instancePath(id)+"/"+act, a, &got)
+	path := instancePath(id) + "/" + act
+	if act == "hold" {
+		err := c.call(ctx, http.MethodPost, path, a, &got)
+		return got, err
+	}
+	o := teebroker.Order{Act: teebroker.OrderAct(act), Name: a.Purpose, Blob: a.Digest}
+	err := c.ordered(ctx, id, o, http.MethodPost, path, a, &got)
 	return got, err
 }

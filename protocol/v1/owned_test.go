@@ -47,6 +47,12 @@ func document(name, measurement string) []byte {
 
 // sqlite returns a store in a file, with two tenants.
 func sqlite(t testing.TB, now func() time.Time) *sqlstore.Store {
+	s, _ := sqliteFile(t, now)
+	return s
+}
+
+// sqliteFile returns the file beside the store, for who edits it.
+func sqliteFile(t testing.TB, now func() time.Time) (*sqlstore.Store, *sql.DB) {
 	t.Helper()
 	dsn := "file:" + filepath.Join(t.TempDir(), "db") + "?_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=busy_timeout(10000)&_pragma=secure_delete(1)"
 	write, err1 := sql.Open("sqlite", dsn)
@@ -71,13 +77,14 @@ func sqlite(t testing.TB, now func() time.Time) *sqlstore.Store {
 			t.Fatal(err)
 		}
 	}
-	return s
+	return s, read
 }
 
 // owned is a world with owners, whose state is in a database.
 type owned struct {
 	*world
 	sql  *sqlstore.Store
+	file *sql.DB
 	acme *v1.Client
 	tpms tpms
 }
@@ -86,7 +93,7 @@ func newOwned(t testing.TB, edit func(*v1.Config)) *owned {
 	t.Helper()
 	o := &owned{}
 	o.world = newWorld(t, func(w *world, engine *teebroker.Config, c *v1.Config) {
-		o.sql = sqlite(t, w.time)
+		o.sql, o.file = sqliteFile(t, w.time)
 		engine.Nonces, engine.Directory, engine.Secrets, engine.Ledger = o.sql, o.sql, o.sql, o.sql
 		key, err := keywrap.Generate(keywrap.P384)
 		w.check(err)
@@ -96,7 +103,7 @@ func newOwned(t testing.TB, edit func(*v1.Config)) *owned {
 			{ID: "new", Opener: next, NotBefore: start().Add(time.Hour)}, {ID: "old", Opener: key, NotBefore: start()},
 		}})
 		w.check(err)
-		engine.Keys = keys
+		engine.Keys, engine.Orders = keys, store.Bodies{}
 		c.Owner, c.Tenants = o.sql, o.sql
 		c.PerSource = v1.Rate{Burst: 10000}
 		c.Keys = func(ctx context.Context, tenant string) ([]byte, error) { return w.broker.KeysDocument(ctx, tenant) }

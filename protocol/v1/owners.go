@@ -26,8 +26,9 @@ type Instance struct {
 	ID           strictjson.UUID              `json:"instance"`
 	Generation   uint64                       `json:"generation"`
 	Registration store.Registration           `json:"registration"`
-	Secrets      []string                     `json:"secrets"` // purposes of stored secrets
-	Blobs        map[string]strictjson.Digest `json:"blobs"`   // digest of the current blob, by purpose
+	Secrets      []string                     `json:"secrets"`        // purposes of stored secrets
+	Blobs        map[string]strictjson.Digest `json:"blobs"`          // digest of the current blob, by purpose
+	State        strictjson.Digest            `json:"state,omitzero"` // that the order of an authorization names
 }
 
 // Authorization is an authorization as owners send and see it. An owner sends
@@ -138,8 +139,9 @@ func (s *Server) register(c *call) (answer, error) {
 // adopt sees to it that the tenant has the operator's policies. What is there
 // already is not touched.
 func (s *Server) adopt(c *call) error {
+	ctx := store.WithOrder(c.Context(), teebroker.SignedOrder{}) // the owner's is for something else
 	for _, p := range s.cfg.Operator {
-		if err := s.cfg.Owner.PutPolicy(c.Context(), c.tenant, p.Name, p.Document); err != nil {
+		if err := s.cfg.Owner.PutPolicy(ctx, c.tenant, p.Name, p.Document); err != nil {
 			return ownerError(err)
 		}
 	}
@@ -173,7 +175,7 @@ func (s *Server) status(c *call) (answer, error) {
 }
 
 func instanceOf(tenant string, st store.Status) Instance {
-	i := Instance{tenant, st.ID, st.Generation, st.Registration, append([]string{}, st.Secrets...), map[string]strictjson.Digest{}}
+	i := Instance{tenant, st.ID, st.Generation, st.Registration, append([]string{}, st.Secrets...), map[string]strictjson.Digest{}, st.State}
 	for purpose, digest := range st.Blobs {
 		if len(digest) == 32 {
 			i.Blobs[purpose] = strictjson.Digest(digest)
@@ -203,20 +205,9 @@ func (s *Server) authorize(c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	var j Authorization
-	if err := c.decode(&j); err != nil {
-		return answer{}, err
-	}
-	if j.Policy != (strictjson.Digest{}) || j.Generation != 0 || j.Used != 0 || j.State != "" {
-		return answer{}, &httpError{code: teebroker.MalformedRequest, title: "policy_digest, generation, used and state are for the broker to say"}
-	}
-	a := teebroker.Authorization{
-		ID: j.ID, Tenant: c.tenant, Instance: id, Purposes: j.Purposes, Uses: j.Uses,
-		NotBefore: j.NotBefore, NotAfter: j.NotAfter, Profiles: j.Profiles,
-		OutlivesConfirm: j.Outlives,
-	}
-	for _, chip := range j.Chips {
-		a.Chips = append(a.Chips, chip)
+	a, err := store.ParseAuthorization(c.tenant, id, c.body)
+	if err != nil {
+		return answer{}, ownerError(err)
 	}
 	a, err = s.cfg.Owner.Authorize(c.Context(), a)
 	if err != nil {
@@ -304,7 +295,7 @@ func (s *Server) putBlob(c *call) (answer, error) {
 
 // rewrap wraps the registered blob to the key that owners wrap to now, registers
 // the result, which ends the open authorizations of the instance, and answers with
-// it. The body is the blob, or empty for the copy that the owner left.
+// it. That of an instance with an owner key the owner registers, by an order for it. The body is the blob, or empty for the copy that the owner left.
 func (s *Server) rewrap(c *call) (answer, error) {
 	id, err := c.instance()
 	if err != nil {
@@ -329,6 +320,9 @@ func (s *Server) rewrap(c *call) (answer, error) {
 	text, err := w.MarshalJSON()
 	if err != nil {
 		return answer{}, unavailable("encoding", err)
+	}
+	if st.Registration.OwnerKey != (strictjson.Digest{}) {
+		return jsonAnswer(text), nil // to be registered by an order, which names it
 	}
 	// What the owner registered meanwhile is not replaced by what was before.
 	var before [32]byte

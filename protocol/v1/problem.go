@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/evidence"
@@ -67,6 +68,8 @@ func ownerError(err error) error {
 		return &httpError{http.StatusNotFound, teebroker.NoInstance, "there is none of this name in your tenant, or it was deleted", err}
 	case errors.Is(err, store.Conflict):
 		return &httpError{http.StatusConflict, teebroker.MalformedRequest, "taken, maybe by something that was deleted: " + err.Error(), err}
+	case errors.Is(err, store.Unordered):
+		return &httpError{0, teebroker.Forbidden, "this takes an order that its owner key signed: " + strings.TrimPrefix(err.Error(), string(store.Unordered)+": "), err}
 	case errors.Is(err, store.Invalid):
 		return &httpError{0, teebroker.MalformedRequest, err.Error(), err}
 	}

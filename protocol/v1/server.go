@@ -235,6 +235,9 @@ func (s *Server) serve(w http.ResponseWriter, c *call) (answer, error) {
 	if err := c.read(w, held); err != nil {
 		return answer{}, err
 	}
+	if err := s.orderOf(c); err != nil {
+		return answer{}, err
+	}
 	leave, err := s.gateOf(c).enter(c.Context(), s.cfg.Patience)
 	if err != nil {
 		return answer{}, err
