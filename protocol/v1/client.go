@@ -33,8 +33,9 @@ type ClientConfig struct {
 	Tenant string // that Token has to be of, or "" for whatever it is of
 
 	// OrderKey is an owner key, ECDSA on P-384, which may be in a token. With it all
-	// that is asked about an instance with an owner key, and of policies, is ordered:
-	// for what the broker says that the instance is at the time. It needs Tenant.
+	// that is asked about instances, but to hold and to revoke, and of policies, is
+	// ordered: for what the broker says that the instance is at the time. One that
+	// has another owner key, or none, is ErrOwnerKey. It needs Tenant.
 	OrderKey crypto.Signer
 
 	// AllowPlainHTTP takes http:// for a host that is not this one. Whoever is

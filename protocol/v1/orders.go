@@ -37,25 +37,21 @@ func (s *Server) orderOf(c *call) error {
 // clocks that differ.
 const orderLife = 5 * time.Minute
 
+// ErrOwnerKey is wrapped where a Client that orders is told that the instance has
+// another owner key, or none. Nothing is sent then: a secret for such an instance
+// would be anybody's who can write to the broker's database.
+var ErrOwnerKey = errors.New("the broker says that the instance has another owner key, or none")
+
 // order returns ctx with an order of what o and body say about an instance, if the
-// Client has a key and the instance takes orders. Whether it does, the broker is
-// asked, and can only say no to what it then refuses.
+// Client has a key.
 func (c *Client) order(ctx context.Context, id [16]byte, o teebroker.Order, body []byte) (context.Context, error) {
 	if c.orderKey == nil {
 		return ctx, nil
 	}
 	if o.Act != teebroker.OrderPolicy {
-		i, err := c.Instance(ctx, id)
-		var p *Problem
-		switch {
-		case errors.As(err, &p) && p.Status == http.StatusNotFound: // then it is new
-			if o.Owner == (strictjson.Digest{}) {
-				return ctx, nil
-			}
-		case err != nil:
+		i, err := c.mine(ctx, id, o)
+		if err != nil {
 			return nil, err
-		case i.Registration.OwnerKey == strictjson.Digest{} && o.Owner == strictjson.Digest{}:
-			return ctx, nil
 		}
 		o.Instance, o.Generation = id, i.Generation
 		if o.Act == teebroker.OrderAuthorize {
@@ -68,6 +64,26 @@ func (c *Client) order(ctx context.Context, id [16]byte, o teebroker.Order, body
 		return nil, fmt.Errorf("v1: %w", err)
 	}
 	return context.WithValue(ctx, orderHeader{}, string(token)), nil
+}
+
+// mine returns the instance if it has the Client's key, or if o gives it that.
+func (c *Client) mine(ctx context.Context, id [16]byte, o teebroker.Order) (Instance, error) {
+	key, err := teebroker.OrderKey(c.orderKey)
+	if err != nil {
+		return Instance{}, fmt.Errorf("v1: %w", err)
+	}
+	i, err := c.Instance(ctx, id)
+	var p *Problem
+	first := o.Act == teebroker.OrderRegister && o.Owner == key
+	switch {
+	case errors.As(err, &p) && p.Status == http.StatusNotFound && first:
+		return Instance{}, nil
+	case err != nil:
+		return Instance{}, err
+	case i.Registration.OwnerKey == strictjson.Digest{} && first, i.Registration.OwnerKey == key:
+		return i, nil
+	}
+	return Instance{}, fmt.Errorf("v1: %w", ErrOwnerKey)
 }
 
 type orderHeader struct{}

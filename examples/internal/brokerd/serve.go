@@ -180,7 +180,7 @@ func (b *broker) assemble(ctx context.Context, o Options) (err error) {
 	b.engine, err = teebroker.New(teebroker.Config{
 		Credentials: credentials, Verifier: verifiers, Issuer: kbs.Issuer(release), Nonces: b.db, Directory: b.db, Secrets: b.db, Kept: b.db,
 		Ledger:   v1.Budget(b.db, v1.Rate{Burst: perInstance, Every: time.Second}, v1.Rate{Burst: perChip, Every: 10 * time.Millisecond}, nil),
-		Identity: keys.Identity(), Keys: attestation, Wrap: wrap, RequestKeys: requests,
+		Identity: keys.Identity(), Keys: attestation, Wrap: wrap, RequestKeys: requests, Orders: store.Bodies{},
 		SimulatedRoots: roots, SimulatedState: b.db.Simulated(),
 	})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/teebroker/teebroker"
 	"github.com/teebroker/teebroker/examples/internal/cli"
 	"github.com/teebroker/teebroker/internal/strictjson"
 	v1 "github.com/teebroker/teebroker/protocol/v1"
@@ -33,7 +34,7 @@ owner's token in the file TEEBROKER_OWNER_TOKEN_FILE; flags win:
   owner secret put -instance 7d1f0b3e-5c1a-4f8e-9b52-0c6a3a6f2d11 -purpose disk -in secret.bin
   owner authorize -instance 7d1f0b3e-5c1a-4f8e-9b52-0c6a3a6f2d11 -purpose disk`,
 		Commands: []cli.Command{
-			registerCommand(), secretCommand(), wrapCommand(), authorizeCommand(),
+			keyCommand(), registerCommand(), secretCommand(), wrapCommand(), authorizeCommand(),
 			policyPutCommand(), policyGetCommand(), policyExplainCommand(),
 			statusCommand(), rewrapCommand(), recordCommand(), provisionCommand(),
 		},
@@ -51,6 +52,8 @@ func env(flag string) string {
 		return "TEEBROKER_URL"
 	case "token-file":
 		return "TEEBROKER_OWNER_TOKEN_FILE"
+	case "order-key":
+		return "TEEBROKER_ORDER_KEY_FILE"
 	case "identity":
 		return "TEEBROKER_IDENTITY_FILE"
 	case "tenant", "ca", "cert", "key":
@@ -62,6 +65,7 @@ func env(flag string) string {
 // service is which broker is meant, as whom, and how to print what it says.
 type service struct {
 	url, token, tenant string
+	order              string
 	ca, cert, key      string
 	json               bool
 }
@@ -71,6 +75,7 @@ func serviceFlags(fs *flag.FlagSet) *service {
 	fs.StringVar(&s.url, "broker", "http://127.0.0.1:8080", "`URL` of the broker; https:// unless it is on this host")
 	fs.StringVar(&s.token, "token-file", "", "the owner's token is in this `FILE`")
 	fs.StringVar(&s.tenant, "tenant", v1.DefaultTenant, "act as `TENANT`, of which the token has to be")
+	fs.StringVar(&s.order, "order-key", "", "sign orders with the owner key in this `FILE`, see owner key")
 	fs.StringVar(&s.ca, "ca", "", "`PEM` of the authority of the broker's certificate (default the system's)")
 	fs.StringVar(&s.cert, "cert", "", "`PEM` of a client certificate, instead of a token")
 	fs.StringVar(&s.key, "key", "", "`PEM` of its private key")
@@ -90,6 +95,13 @@ func (s *service) client() (*v1.Client, error) {
 			return nil, err
 		}
 		cfg.Token = strings.TrimSpace(string(b))
+	}
+	if s.order != "" {
+		key, err := readOrderKey(s.order)
+		if err != nil {
+			return nil, err
+		}
+		cfg.OrderKey = key
 	}
 	t, err := s.tls()
 	if err != nil {
@@ -162,7 +174,7 @@ func (s *service) command(do func(ctx context.Context, c *v1.Client) (result, er
 		r, err := do(context.Background(), c)
 		var refusal *v1.Problem
 		if errors.As(err, &refusal) && (refusal.Status < 500 || refusal.Status == http.StatusNotImplemented) {
-			return false, s.print(stdout, refused(refusal))
+			return false, s.print(stdout, s.refused(refusal))
 		}
 		var answer *no
 		if errors.As(err, &answer) {
@@ -175,9 +187,12 @@ func (s *service) command(do func(ctx context.Context, c *v1.Client) (result, er
 	}
 }
 
-func refused(p *v1.Problem) result {
+func (s *service) refused(p *v1.Problem) result {
 	return result{map[string]any{"refused": p}, func(page *cli.Page) {
 		page.Line(cli.Cell{Text: "refused: " + p.Code, Style: cli.Bad}, cli.Cell{Text: p.Title})
+		if p.Code == string(teebroker.Forbidden) && strings.Contains(p.Title, "order") && s.order == "" {
+			page.Line(cli.Cell{Text: "this takes orders only: -order-key FILE, or TEEBROKER_ORDER_KEY_FILE"})
+		}
 		page.Line(cli.Cell{Text: "the broker's log has it as request " + p.Request, Style: cli.Dim})
 	}}
 }

@@ -153,7 +153,11 @@ func (p *provisioning) load(ctx context.Context, c *v1.Client) (keywrap.Wrapped,
 	if err != nil {
 		return keywrap.Wrapped{}, provision.About{}, err
 	}
-	return provision.Provision(ctx, p.cfg, owner.Blob{Keys: keys, Broker: id, Time: time.Now()}, p.out)
+	key, err := ownerKey(p.order)
+	if err != nil {
+		return keywrap.Wrapped{}, provision.About{}, err
+	}
+	return provision.Provision(ctx, p.cfg, owner.Blob{Keys: keys, Broker: id, Time: time.Now(), Owner: key}, p.out)
 }
 
 // begin registers w, unless an earlier call did, whose answer may have been lost.

@@ -2,6 +2,7 @@ package ownercli
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/teebroker/teebroker/examples/internal/cli"
+	"github.com/teebroker/teebroker/internal/strictjson"
 	"github.com/teebroker/teebroker/keywrap"
 	"github.com/teebroker/teebroker/nonce"
 	"github.com/teebroker/teebroker/policy"
@@ -41,6 +43,8 @@ type registration struct {
 	profiles     cli.List
 	purposes     cli.List
 	unpinned     bool
+
+	newKey string // that is to take the place of -order-key
 }
 
 func registerCommand() cli.Command {
@@ -56,11 +60,12 @@ func registerCommand() cli.Command {
 		fs.Var(&r.profiles, "profile", "protocols `NAME,…` that release -purpose: v1, kbs-svsm, kbs-coco (default v1)")
 		fs.Var(&r.purposes, "purpose", "purposes `NAME,…` that -profile is about")
 		fs.BoolVar(&r.unpinned, "allow-unpinned-broker", false, "admit guests that pin no broker: they can't tell who sent the secret")
-		return s.command(func(ctx context.Context, c *v1.Client) (result, error) { return r.run(ctx, c) })
+		fs.StringVar(&r.newKey, "new-order-key", "", "the owner key in this `FILE` takes the place of -order-key")
+		return s.command(func(ctx context.Context, c *v1.Client) (result, error) { return r.run(ctx, s, c) })
 	}}
 }
 
-func (r registration) run(ctx context.Context, c *v1.Client) (result, error) {
+func (r registration) run(ctx context.Context, s *service, c *v1.Client) (result, error) {
 	if err := missing("instance", r.instance.text()); err != nil {
 		return result{}, err
 	}
@@ -68,8 +73,21 @@ func (r registration) run(ctx context.Context, c *v1.Client) (result, error) {
 	if err != nil {
 		return result{}, err
 	}
+	by, then := c, *s // who orders the policy of the instance itself
+	if r.newKey != "" {
+		if s.order == "" {
+			return result{}, cli.Usagef("-new-order-key goes with -order-key, the one before")
+		}
+		then.order = r.newKey
+		if by, err = then.client(); err != nil {
+			return result{}, err
+		}
+	}
+	if reg.OwnerKey, err = ownerKey(then.order); err != nil {
+		return result{}, err
+	}
 	if own != nil {
-		if err := c.PutPolicy(ctx, r.ownPolicy(), own); err != nil {
+		if err := by.PutPolicy(ctx, r.ownPolicy(), own); err != nil {
 			return result{}, err
 		}
 	}
@@ -192,6 +210,7 @@ func instanceResult(i v1.Instance, as []v1.Authorization) result {
 			{{Text: "policies", Style: cli.Dim}, {Text: strings.Join(r.Policies, ", ")}},
 			{{Text: "launch", Style: cli.Dim}, launchCell(r)},
 			{{Text: "suites", Style: cli.Dim}, {Text: joined(r.Suites)}},
+			{{Text: "owner key", Style: cli.Dim}, ownerCell(r)},
 			{{Text: "secrets", Style: cli.Dim}, {Text: strings.Join(i.Secrets, ", ")}},
 		}
 		for purpose, digest := range i.Blobs {
@@ -221,6 +240,13 @@ func launchCell(r store.Registration) cli.Cell {
 		return cli.Cell{Text: "shared: a compromised guest of the same image can ask in its place", Style: cli.Warn}
 	}
 	return cli.Cell{Text: strings.Join(ways, ", or ")}
+}
+
+func ownerCell(r store.Registration) cli.Cell {
+	if r.OwnerKey == (strictjson.Digest{}) {
+		return cli.Cell{Text: "none: the token is enough", Style: cli.Dim}
+	}
+	return cli.Cell{Text: base64.RawURLEncoding.EncodeToString(r.OwnerKey[:])}
 }
 
 func joined[S ~string](list []S) string {

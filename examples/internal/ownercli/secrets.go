@@ -85,8 +85,12 @@ func wrapCommand() cli.Command {
 			if err != nil {
 				return result{}, err
 			}
+			key, err := ownerKey(s.order)
+			if err != nil {
+				return result{}, err
+			}
 			w, err := owner.Wrap(owner.Blob{
-				Keys: keys, Broker: id, Time: time.Now(), Tenant: s.tenant, Instance: i.id, Purpose: *purpose, Epoch: firstEpoch(*mode),
+				Keys: keys, Broker: id, Time: time.Now(), Tenant: s.tenant, Instance: i.id, Purpose: *purpose, Epoch: firstEpoch(*mode), Owner: key,
 			}, secret)
 			if err != nil {
 				return result{}, err
