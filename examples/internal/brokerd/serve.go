@@ -23,6 +23,7 @@ import (
 	"github.com/teebroker/teebroker/nonce"
 	"github.com/teebroker/teebroker/protocol/kbs"
 	v1 "github.com/teebroker/teebroker/protocol/v1"
+	"github.com/teebroker/teebroker/store"
 	"github.com/teebroker/teebroker/store/checkpoint"
 )
 
