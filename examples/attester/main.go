@@ -1,7 +1,7 @@
 // Command attester is the guest's side: it asks the hardware for evidence, or
 // a simulated platform that it keeps in a folder.
 //
-//	attester quote|roots|show|vendors|release|unlock|svid|svsm [flags]
+//	attester quote|roots|show|vendors|release|unlock|agent|svid|svsm [flags]
 //
 // Exit status: 0 done, 1 refused by a broker, 2 usage, or no device, platform or
 // broker to ask.
@@ -32,6 +32,6 @@ use. Nobody trusts a simulated platform who was not told to:
   attester quote -tee snp -simulate sim -report-data 5f0c… -out report.bin
   attester roots -simulate sim -out roots.pem
   verify -roots roots.pem -endorsements report.bin.endorsements -binding 5f0c… report.bin`,
-		Commands: []cli.Command{quoteCommand(m), rootsCommand(), showCommand(), vendorsCommand(), releaseCommand(m), unlockCommand(m), svidCommand(m), svsmCommand(m)},
+		Commands: []cli.Command{quoteCommand(m), rootsCommand(), showCommand(), vendorsCommand(), releaseCommand(m), unlockCommand(m), agentCommand(m), svidCommand(m), svsmCommand(m)},
 	}
 }
