@@ -42,6 +42,7 @@ const (
 	OrderResume    OrderAct = "resume"
 	OrderRecover   OrderAct = "recover"
 	OrderRetire    OrderAct = "retire"
+	OrderResumeEK  OrderAct = "resume-ek" // Name is the EK that is the instance's, SHA-256 of its TPMT_PUBLIC in hexadecimal
 )
 
 // Order is what an owner signs to have one thing done, section 6 of the protocol.
@@ -54,7 +55,7 @@ type Order struct {
 	Act      OrderAct          `json:"act"`
 	Tenant   string            `json:"tenant"`
 	Instance strictjson.UUID   `json:"instance,omitzero"` // zero for a policy
-	Name     string            `json:"name,omitempty"`    // purpose, or name of the policy
+	Name     string            `json:"name,omitempty"`    // purpose, policy or EK
 	Body     strictjson.Digest `json:"body"`              // SHA-256 of the body of the request, byte for byte
 
 	// Generation is that of the instance before the act; 0 for a new one and for
@@ -85,7 +86,7 @@ func (o Order) check() error {
 		blob = true
 	case OrderRecover:
 		blob = o.Blob != strictjson.Digest{}
-	case OrderSecret, OrderResume, OrderRetire:
+	case OrderSecret, OrderResume, OrderRetire, OrderResumeEK:
 	default:
 		return errors.New("not an act")
 	}

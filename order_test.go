@@ -51,12 +51,13 @@ func TestOrder(t *testing.T) {
 		teebroker.OrderPolicy: func(o *teebroker.Order) {
 			o.State, o.Instance, o.Generation, o.Name = [32]byte{}, [16]byte{}, 0, "base"
 		},
-		teebroker.OrderSecret:  func(o *teebroker.Order) { o.State, o.Name = [32]byte{}, purpose },
-		teebroker.OrderBlob:    func(o *teebroker.Order) { o.State, o.Name, o.Blob = [32]byte{}, purpose, [32]byte{6} },
-		teebroker.OrderEpoch:   func(o *teebroker.Order) { o.State, o.Name, o.Blob = [32]byte{}, purpose, [32]byte{6} },
-		teebroker.OrderResume:  func(o *teebroker.Order) { o.State, o.Name = [32]byte{}, purpose },
-		teebroker.OrderRecover: func(o *teebroker.Order) { o.State, o.Name = [32]byte{}, purpose },
-		teebroker.OrderRetire:  func(o *teebroker.Order) { o.State, o.Name = [32]byte{}, purpose },
+		teebroker.OrderSecret:   func(o *teebroker.Order) { o.State, o.Name = [32]byte{}, purpose },
+		teebroker.OrderBlob:     func(o *teebroker.Order) { o.State, o.Name, o.Blob = [32]byte{}, purpose, [32]byte{6} },
+		teebroker.OrderEpoch:    func(o *teebroker.Order) { o.State, o.Name, o.Blob = [32]byte{}, purpose, [32]byte{6} },
+		teebroker.OrderResume:   func(o *teebroker.Order) { o.State, o.Name = [32]byte{}, purpose },
+		teebroker.OrderRecover:  func(o *teebroker.Order) { o.State, o.Name = [32]byte{}, purpose },
+		teebroker.OrderResumeEK: func(o *teebroker.Order) { o.State, o.Name = [32]byte{}, strings.Repeat("0f", 32) },
+		teebroker.OrderRetire:   func(o *teebroker.Order) { o.State, o.Name = [32]byte{}, purpose },
 	} {
 		o := anOrder()
 		o.Act = act

@@ -182,7 +182,8 @@ type Identities interface {
 	// ResumeEK is the owner's word that ek is the EK of the instance: it is live,
 	// all others are superseded, and a start begins of which nothing was seen. Its
 	// AKs have to be bound again, and its agent may register again. One that is
-	// live already is a Conflict. Epochs stay as they are: see Epochs.Resume.
+	// live already is a Conflict. Epochs stay as they are: see Epochs.Resume. With an
+	// owner key it takes an order, see [WithOrder].
 	ResumeEK(ctx context.Context, tenant string, instance [16]byte, ek [32]byte) (Identity, error)
 }
 

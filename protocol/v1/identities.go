@@ -128,7 +128,8 @@ func (s *Server) resumeEK(c *call, act string, id [16]byte, j Act) (answer, erro
 // store.Identities. Epochs that are held stay so until they are resumed.
 func (c *Client) ResumeEK(ctx context.Context, id [16]byte, ek [32]byte) (Identity, error) {
 	var got Identity
-	err := c.call(ctx, http.MethodPost, instancePath(id)+"/resume", resumeJSON{ek}, &got)
+	o := teebroker.Order{Act: teebroker.OrderResumeEK, Name: hex.EncodeToString(ek[:])}
+	err := c.ordered(ctx, id, o, http.MethodPost, instancePath(id)+"/resume", resumeJSON{ek}, &got)
 	return got, err
 }
 

@@ -3,6 +3,7 @@ package memory
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"slices"
 	"time"
 
@@ -74,7 +75,7 @@ func (s *Store) confirmEK(k id, said teebroker.Confirm, now time.Time) error {
 }
 
 // onEK runs an event of an EK that is known, in its own instance.
-func (s *Store) onEK(tenant string, ek [32]byte, kind teebroker.Kind, act store.Act, event func(identity.View) (identity.Change, error)) (store.Identity, error) {
+func (s *Store) onEK(tenant string, ek [32]byte, kind teebroker.Kind, act *store.Act, event func(identity.View) (identity.Change, error)) (store.Identity, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now, err := s.now()
@@ -89,7 +90,7 @@ func (s *Store) onEK(tenant string, ek [32]byte, kind teebroker.Kind, act store.
 	if err != nil {
 		return store.Identity{}, err
 	}
-	return s.keepEK(tenant, c, now, kind, act)
+	return s.keepEK(tenant, c, now, kind, *act)
 }
 
 // Bind implements [store.Identities].
@@ -122,7 +123,7 @@ func (s *Store) See(ctx context.Context, tenant string, ek [32]byte, seen store.
 	if err := seen.Check(); err != nil {
 		return store.Identity{}, err
 	}
-	return s.onEK(tenant, ek, "", store.Act{}, func(v identity.View) (identity.Change, error) { return v.See(seen) })
+	return s.onEK(tenant, ek, "", &store.Act{}, func(v identity.View) (identity.Change, error) { return v.See(seen) })
 }
 
 // Activated implements [store.Identities].
@@ -224,17 +225,27 @@ func (s *Store) RegisterAgent(ctx context.Context, tenant string, ek [32]byte, a
 	if err := a.Check(ek); err != nil {
 		return store.Identity{}, err
 	}
-	return s.onEK(tenant, ek, store.KindAgent, store.Act{Agent: a.ID}, func(v identity.View) (identity.Change, error) {
+	return s.onEK(tenant, ek, store.KindAgent, &store.Act{Agent: a.ID}, func(v identity.View) (identity.Change, error) {
 		return v.Register(a, s.agent(tenant, a.ID))
 	})
 }
 
 // ResumeEK implements [store.Identities].
 func (s *Store) ResumeEK(ctx context.Context, tenant string, instance [16]byte, ek [32]byte) (store.Identity, error) {
-	return s.onEK(tenant, ek, store.KindResume, store.Act{}, func(v identity.View) (identity.Change, error) {
-		if _, ok := s.instances[id{tenant, instance}]; !ok || v.Instance != instance {
+	act, k := &store.Act{}, id{tenant, instance}
+	return s.onEK(tenant, ek, store.KindResume, act, func(v identity.View) (identity.Change, error) {
+		if _, ok := s.instances[k]; !ok || v.Instance != instance {
 			return identity.Change{}, store.NotFound
 		}
-		return v.Resume()
+		order, err := s.ordered(ctx, teebroker.OrderResumeEK, k, hex.EncodeToString(ek[:]), [32]byte{}, s.latest)
+		if err != nil {
+			return identity.Change{}, err
+		}
+		c, err := v.Resume()
+		if err == nil {
+			act.Order = order.Digest()
+			s.keepOrder(k, "", order)
+		}
+		return c, err
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 
@@ -214,7 +215,7 @@ func (t *tx) supersedeEKs(tenant string, id [16]byte) error {
 }
 
 // onEK runs an event of an EK in an instance, which is that of the EK if it is zero.
-func (s *Store) onEK(ctx context.Context, k instanceKey, ek [32]byte, kind teebroker.Kind, act store.Act, event func(*tx, identity.View) (identity.Change, error)) (store.Identity, error) {
+func (s *Store) onEK(ctx context.Context, k instanceKey, ek [32]byte, kind teebroker.Kind, act *store.Act, event func(*tx, identity.View) (identity.Change, error)) (store.Identity, error) {
 	var x store.Identity
 	var held error
 	err := s.own(ctx, k.tenant, func(t *tx) error {
@@ -236,7 +237,7 @@ func (s *Store) onEK(ctx context.Context, k instanceKey, ek [32]byte, kind teebr
 			return err
 		}
 		x = c.Identity
-		held, err = t.keepEK(k.tenant, c, kind, act)
+		held, err = t.keepEK(k.tenant, c, kind, *act)
 		return err
 	})
 	if err == nil {
@@ -248,15 +249,6 @@ func (s *Store) onEK(ctx context.Context, k instanceKey, ek [32]byte, kind teebr
 	return x, nil
 }
 
-// there returns NotFound unless an instance is there.
-func (t *tx) there(k instanceKey) error {
-	_, err := registration(t, k)
-	if errors.Is(err, teebroker.NoInstance) {
-		return store.NotFound
-	}
-	return err
-}
-
 // Bind implements [store.Identities].
 func (s *Store) Bind(ctx context.Context, b store.Bound) (store.Identity, error) {
 	if err := b.Check(); err != nil {
@@ -264,7 +256,7 @@ func (s *Store) Bind(ctx context.Context, b store.Bound) (store.Identity, error)
 	}
 	b.Public, b.AK, b.Seen = bytes.Clone(b.Public), bytes.Clone(b.AK), b.Seen.Clone()
 	k := instanceKey{b.Tenant, b.Instance}
-	return s.onEK(ctx, k, b.EK(), store.KindIdentity, store.Act{Generation: b.Generation, AK: b.AK}, func(t *tx, v identity.View) (identity.Change, error) {
+	return s.onEK(ctx, k, b.EK(), store.KindIdentity, &store.Act{Generation: b.Generation, AK: b.AK}, func(t *tx, v identity.View) (identity.Change, error) {
 		if err := t.lock([]*job{{locks: []instanceKey{k}}}); err != nil {
 			return identity.Change{}, err
 		}
@@ -284,7 +276,7 @@ func (s *Store) See(ctx context.Context, tenant string, ek [32]byte, seen store.
 		return store.Identity{}, err
 	}
 	seen = seen.Clone()
-	return s.onEK(ctx, instanceKey{tenant: tenant}, ek, "", store.Act{}, func(_ *tx, v identity.View) (identity.Change, error) {
+	return s.onEK(ctx, instanceKey{tenant: tenant}, ek, "", &store.Act{}, func(_ *tx, v identity.View) (identity.Change, error) {
 		return v.See(seen)
 	})
 }
@@ -295,7 +287,7 @@ func (s *Store) RegisterAgent(ctx context.Context, tenant string, ek [32]byte, a
 		return store.Identity{}, err
 	}
 	a.Public = bytes.Clone(a.Public)
-	return s.onEK(ctx, instanceKey{tenant: tenant}, ek, store.KindAgent, store.Act{Agent: a.ID}, func(t *tx, v identity.View) (identity.Change, error) {
+	return s.onEK(ctx, instanceKey{tenant: tenant}, ek, store.KindAgent, &store.Act{Agent: a.ID}, func(t *tx, v identity.View) (identity.Change, error) {
 		of, err := byAgent(t, tenant, a.ID)
 		switch {
 		case err == nil:
@@ -313,10 +305,13 @@ func (s *Store) ResumeEK(ctx context.Context, tenant string, instance [16]byte, 
 		return store.Identity{}, err
 	}
 	k := instanceKey{tenant, instance}
-	return s.onEK(ctx, k, ek, store.KindResume, store.Act{}, func(t *tx, v identity.View) (identity.Change, error) {
-		if err := t.there(k); err != nil {
+	act := &store.Act{}
+	return s.onEK(ctx, k, ek, store.KindResume, act, func(t *tx, v identity.View) (identity.Change, error) {
+		order, err := t.ordered(ctx, teebroker.OrderResumeEK, tenant, instance, hex.EncodeToString(ek[:]), [32]byte{})
+		if err != nil {
 			return identity.Change{}, err
 		}
+		act.Order = order.Digest()
 		return v.Resume()
 	})
 }

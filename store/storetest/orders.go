@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -96,7 +97,7 @@ func (w *world) orderedActs(key *ecdsa.PrivateKey) []orderedAct {
 	auth := fmt.Appendf(nil, `{"purposes":["disk"],"not_after":%q}`, a.NotAfter.Format(time.RFC3339))
 	first, again, last := epochBlob(1), epochBlob(2), epochBlob(3)
 	again.Wrapped = nil // the owner's own; the last one a broker made
-	ctx := w.ctx
+	ctx, ek := w.ctx, ekOf(1)
 	return []orderedAct{
 		{teebroker.Order{Act: teebroker.OrderRegister, Owner: name}, reg, nil, func(ctx context.Context) error {
 			return second(w.Register(ctx, tenant, instance, r))
@@ -130,6 +131,12 @@ func (w *world) orderedActs(key *ecdsa.PrivateKey) []orderedAct {
 		{teebroker.Order{Act: teebroker.OrderRetire, Name: vtpm}, []byte("{}"), nil, func(ctx context.Context) error {
 			return second(w.Retire(ctx, tenant, instance, vtpm))
 		}},
+		{teebroker.Order{Act: teebroker.OrderResumeEK, Name: hex.EncodeToString(ek[:])}, []byte("{}"), func() {
+			w.check(second(w.bind(tpm(1, 1, 1, 1))))
+			w.want("on another chip", second(w.See(ctx, tenant, ek, store.Sighting{Chip: []byte{2}, ResetCount: 1})), teebroker.Held)
+		}, func(ctx context.Context) error {
+			return second(w.ResumeEK(ctx, tenant, instance, ek))
+		}},
 		{teebroker.Order{Act: teebroker.OrderDelete}, nil, nil, func(ctx context.Context) error {
 			return w.Delete(ctx, tenant, instance)
 		}},
@@ -160,7 +167,7 @@ func (w *world) spoiled(key *ecdsa.PrivateKey, act orderedAct) map[string]contex
 	ofInstance, named := good.Act != teebroker.OrderPolicy, good.Name != ""
 	edit("of another tenant", true, func(o *teebroker.Order) { o.Tenant = other })
 	edit("of another instance", ofInstance, func(o *teebroker.Order) { o.Instance[0]++ })
-	edit("for another name", named, func(o *teebroker.Order) { o.Name += "x" })
+	edit("for another name", named, func(o *teebroker.Order) { o.Name = "x" + o.Name[1:] })
 	edit("for another body", true, func(o *teebroker.Order) { o.Body[0]++ })
 	edit("of an earlier generation", ofInstance, func(o *teebroker.Order) { o.Generation-- })
 	edit("of a later generation", ofInstance, func(o *teebroker.Order) { o.Generation++ })
@@ -205,7 +212,7 @@ func orders(w *world) {
 		switch act.order.Act {
 		case teebroker.OrderDelete:
 			w.want("deleted again", act.do(ctx), store.NotFound)
-		case teebroker.OrderRetire:
+		case teebroker.OrderRetire, teebroker.OrderResumeEK: // which is live now
 		default:
 			w.want(fmt.Sprintf("%s, the same order again", act.order.Act), act.do(ctx), store.Unordered)
 		}
